@@ -1,0 +1,1 @@
+//! A complete simulated hypervisor: reference backend and test partner

@@ -1,0 +1,222 @@
+//! The trait that a plugin author implements: one hypervisor, or the manager of several, behind one
+//! `[[backend]]` entry.
+//!
+//! Rules for every method:
+//! - It is called only if [`Backend::capabilities`] says `Native` or `Emulated`; the defaults here refuse.
+//!   Declared ⇔ implemented is tested by the conformance kit.
+//! - "Already so" is success: starting a running VM, deleting an absent volume. A job that was cut off
+//!   between the call and its record makes the same call again.
+//! - What it creates carries the job's id where the backend has room for it, and a call for the same job
+//!   that finds its own object returns that object. An object of the same name made by anybody else is
+//!   `AlreadyExists`.
+//! - It gives up at [`CallContext::deadline`] with `Timeout` and never blocks the runtime.
+//! - It returns when the work is done, not when the backend accepted it. Long work of a manager that hands
+//!   out task handles keeps the handle ([`CallContext::keep_handle`]) before it waits, and a later call with
+//!   [`CallContext::handle`] adopts that task instead of starting another.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::capability::CapabilitySet;
+use crate::command::PowerAction;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{
+    BackendId, GraphicsKind, GuestSetup, JobId, Timestamp, Topology, VmFacts, VmId, VmSpec, Volume,
+    VolumeSpec,
+};
+use crate::secret::{Keyring, Secret};
+
+/// Keeps the handle of a long task in the job's journal.
+#[async_trait]
+pub trait HandleKeeper: Send + Sync {
+    /// Stores `handle` durably before returning.
+    async fn keep(&self, handle: &str) -> Result<()>;
+}
+
+/// What surrounds one call of a job's step.
+#[derive(Clone)]
+pub struct CallContext {
+    /// The job; objects made by the call carry it.
+    pub job: Option<JobId>,
+    /// When the call must have returned.
+    pub deadline: Instant,
+    /// When this step was first begun by an earlier, cut-off try: what it made is not older than this.
+    pub begun: Option<Timestamp>,
+    /// The handle that an earlier try of this step had kept.
+    pub handle: Option<String>,
+    /// Where to keep a handle.
+    pub keeper: Option<Arc<dyn HandleKeeper>>,
+    /// Opens sealed passwords of specs.
+    pub keyring: Arc<Keyring>,
+}
+
+impl CallContext {
+    /// A call outside any job, for reads and tests.
+    pub fn plain(deadline: Instant, keyring: Arc<Keyring>) -> Self {
+        Self {
+            job: None,
+            deadline,
+            begun: None,
+            handle: None,
+            keeper: None,
+            keyring,
+        }
+    }
+
+    /// Stores the handle of a task that was just started.
+    ///
+    /// # Errors
+    /// Those of the store; the task must then not be waited for.
+    pub async fn keep_handle(&self, handle: &str) -> Result<()> {
+        match &self.keeper {
+            Some(keeper) => keeper.keep(handle).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Time left until the deadline; zero when it has passed.
+    pub fn left(&self) -> std::time::Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Names a VM towards its backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRef {
+    /// Canonical id.
+    pub id: VmId,
+    /// The backend's own key.
+    pub native: String,
+}
+
+/// Where a VM's console is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Console {
+    /// Protocol.
+    pub kind: GraphicsKind,
+    /// Host or address that a client connects to.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// What a backend's `watch` reports.
+#[derive(Debug, Clone)]
+pub enum BackendEvent {
+    /// The connection is up and these are all VMs: the first event, and again after every gap.
+    Resync(Vec<VmFacts>),
+    /// One VM is new or changed.
+    Changed(Box<VmFacts>),
+    /// One VM is gone.
+    Gone(VmId),
+    /// Hosts, pools or networks as they are now.
+    Topology(Topology),
+    /// The connection is lost; VMs keep their last facts and count as unreachable.
+    Down(Error),
+}
+
+/// A hypervisor behind one `[[backend]]` entry.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// The configured id.
+    fn id(&self) -> &BackendId;
+
+    /// The folder under `backends/` that this is: `memory`, `libvirt` …
+    fn kind(&self) -> &'static str;
+
+    /// What it can do now, through this connection. Cheap; called for every change.
+    fn capabilities(&self) -> Arc<CapabilitySet>;
+
+    /// Keeps the inventory fresh: sends [`BackendEvent`]s until `out` closes. Reconnects by itself and
+    /// never returns early except when `out` is closed.
+    async fn watch(&self, out: mpsc::Sender<BackendEvent>);
+
+    /// All VMs (`vm.list`).
+    async fn list(&self, call: &CallContext) -> Result<Vec<VmFacts>>;
+
+    /// One VM (`vm.list`), `None` if it does not exist.
+    async fn get(&self, call: &CallContext, vm: &VmRef) -> Result<Option<VmFacts>>;
+
+    /// Hosts, pools, networks (`topology.list`).
+    async fn topology(&self, call: &CallContext) -> Result<Topology>;
+
+    /// Makes one volume (`volume.create`, `volume.copy`, `volume.layer` by its source).
+    async fn create_volume(&self, call: &CallContext, volume: &VolumeSpec) -> Result<Volume> {
+        let _ = (call, volume);
+        Err(unimplemented_by(self.kind(), "create_volume"))
+    }
+
+    /// Removes the volume `name` of `pool` (`volume.delete`); absent is success.
+    async fn delete_volume(&self, call: &CallContext, pool: &str, name: &str) -> Result<()> {
+        let _ = (call, pool, name);
+        Err(unimplemented_by(self.kind(), "delete_volume"))
+    }
+
+    /// Prepares the first-boot set-up for `vm` (`guest.setup`) and returns the volume that carries it, to be
+    /// put into an optical drive. The volume's name is `seed_name`, in `pool`.
+    async fn create_seed(
+        &self,
+        call: &CallContext,
+        vm: VmId,
+        pool: &str,
+        seed_name: &str,
+        setup: &GuestSetup,
+    ) -> Result<Volume> {
+        let _ = (call, vm, pool, seed_name, setup);
+        Err(unimplemented_by(self.kind(), "create_seed"))
+    }
+
+    /// Defines a VM, powered off (`vm.create`), from a spec whose `volumes` exist already, in order, as
+    /// `disks`; `seed` goes into an optical drive.
+    async fn define(
+        &self,
+        call: &CallContext,
+        vm: VmId,
+        spec: &VmSpec,
+        disks: &[Volume],
+        seed: Option<&Volume>,
+    ) -> Result<VmFacts> {
+        let _ = (call, vm, spec, disks, seed);
+        Err(unimplemented_by(self.kind(), "define"))
+    }
+
+    /// Removes a VM's definition with what belongs to it: saved memory, NVRAM, snapshot metadata
+    /// (`vm.delete`). The VM is off; absent is success. Volumes stay.
+    async fn undefine(&self, call: &CallContext, vm: &VmRef) -> Result<()> {
+        let _ = (call, vm);
+        Err(unimplemented_by(self.kind(), "undefine"))
+    }
+
+    /// Changes the power state (`power.*`). Returns when the state is reached; `Reboot` and `Reset` when the
+    /// guest was asked. `ForceReboot` never arrives here: the job makes it of `ForceOff` and `Start`.
+    async fn power(&self, call: &CallContext, vm: &VmRef, action: PowerAction) -> Result<()> {
+        let _ = (call, vm, action);
+        Err(unimplemented_by(self.kind(), "power"))
+    }
+
+    /// Where the console of a running VM is (`console.endpoint`).
+    async fn console(&self, call: &CallContext, vm: &VmRef) -> Result<Console> {
+        let _ = (call, vm);
+        Err(unimplemented_by(self.kind(), "console"))
+    }
+
+    /// Reads the console password (`console.password`); `None` when there is none.
+    async fn console_password(&self, call: &CallContext, vm: &VmRef) -> Result<Option<Secret>> {
+        let _ = (call, vm);
+        Err(unimplemented_by(self.kind(), "console_password"))
+    }
+
+    /// Sets the console password, live and in the definition (`console.password`).
+    async fn set_console_password(&self, call: &CallContext, vm: &VmRef, password: &Secret) -> Result<()> {
+        let _ = (call, vm, password);
+        Err(unimplemented_by(self.kind(), "set_console_password"))
+    }
+}
+
+/// A method that the capability table should have kept from being called.
+fn unimplemented_by(kind: &str, method: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("backend {kind} has no {method}"))
+}

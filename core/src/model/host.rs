@@ -1,0 +1,78 @@
+//! Where VMs live: hosts, pools and networks, as their backends report them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackendId, HostId, NetworkId, PoolId};
+
+/// A hypervisor host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Computed.
+    pub id: HostId,
+    /// The backend that has it.
+    pub backend: BackendId,
+    /// Host name.
+    pub name: String,
+    /// Address that clients reach consoles at, if configured or known.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// CPU threads.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Free memory in bytes, when it can be had.
+    #[serde(default)]
+    pub memory_free: Option<u64>,
+    /// Hypervisor and version in words.
+    pub hypervisor: String,
+    /// The cluster's configured name.
+    pub cluster: String,
+    /// The zone's configured name.
+    pub zone: String,
+}
+
+/// A storage pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoragePool {
+    /// Computed.
+    pub id: PoolId,
+    /// The backend that has it.
+    pub backend: BackendId,
+    /// The backend's name of it.
+    pub name: String,
+    /// `dir`, `lvm`, `rbd` …
+    pub kind: String,
+    /// Bytes in all.
+    pub capacity: u64,
+    /// Bytes free.
+    pub available: u64,
+    /// Whether it can be used now.
+    pub active: bool,
+}
+
+/// A network that VMs can be attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Computed.
+    pub id: NetworkId,
+    /// The backend that has it.
+    pub backend: BackendId,
+    /// The backend's name of it.
+    pub name: String,
+    /// The bridge behind it, if known.
+    #[serde(default)]
+    pub bridge: Option<String>,
+    /// Whether it can be used now.
+    pub active: bool,
+}
+
+/// Everything around the VMs that one backend has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Topology {
+    /// Hosts.
+    pub hosts: Vec<Host>,
+    /// Pools.
+    pub pools: Vec<StoragePool>,
+    /// Networks.
+    pub networks: Vec<Network>,
+}

@@ -1,0 +1,1 @@
+//! Frontend for the kvm-task-feed dialect

@@ -1,0 +1,1 @@
+//! Frontend for the pve-open dialect

@@ -1,0 +1,1 @@
+//! The HTTP server under every dialect: listeners, TLS, limits, routing, drain, admin

@@ -1,0 +1,1 @@
+//! Frontend for the v1-compute dialect

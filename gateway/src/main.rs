@@ -1,0 +1,2 @@
+//! The binary `babelvisor`.
+fn main() {}

@@ -6,7 +6,7 @@
 #   private-libvirtd.sh stop  DIR                        ends the daemon and all its guests; removes DIR
 #   private-libvirtd.sh daemon DIR                       starts libvirtd again after it was killed; guests live on
 #   private-libvirtd.sh exec  DIR COMMAND...             runs a command inside (to reach a guest's address or VNC port)
-#   private-libvirtd.sh pid   DIR                        prints the process id of libvirtd, as seen from outside
+#   private-libvirtd.sh pid   DIR [GUEST]                prints the process id of libvirtd or of a guest, as seen from outside
 #
 # Everything lives in DIR: configuration, sockets, state, logs, a pool `default` (DIR/pool) and, where bridges can be
 # made, a network `default` with DHCP. DIR is mounted over /etc/libvirt, /var/lib/libvirt and so on in a private mount
@@ -252,21 +252,21 @@ stop() {
     return 0
 }
 
-daemon_pid() {
-    local namespace inner
+# A process id inside, from the file that libvirt wrote, as the id that the rest of the machine knows.
+outer_pid() {
+    local file=$DIR/run/libvirtd.pid what=libvirtd namespace inner status
+    [ -z "${1:-}" ] || { file=$DIR/run/qemu/$1.pid; what="guest $1"; }
     namespace=$(init_pid) || fail "nothing runs in $DIR"
-    inner=$(cat "$DIR/run/libvirtd.pid" 2>/dev/null) || fail "libvirtd does not run in $DIR"
-    local status
-    for status in /proc/[0-9]*/status; do
-        # The last number of NSpid is the one inside; the namespace must be ours.
-        if [ "$(awk '/^NSpid:/ {print $NF}' "$status" 2>/dev/null)" = "$inner" ] &&
-           [ "$(readlink "${status%status}ns/pid" 2>/dev/null)" = "$(readlink "/proc/$namespace/ns/pid")" ]; then
+    inner=$(cat "$file" 2>/dev/null) || fail "$what does not run in $DIR"
+    # The last number of NSpid is the id inside; the namespace must be ours.
+    for status in $(grep -lE "^NSpid:.*[[:space:]]$inner\$" /proc/[0-9]*/status 2>/dev/null); do
+        if [ "$(readlink "${status%status}ns/pid")" = "$(readlink "/proc/$namespace/ns/pid")" ]; then
             status=${status#/proc/}
             echo "${status%/status}"
             return 0
         fi
     done
-    fail "libvirtd does not run in $DIR"
+    fail "$what does not run in $DIR"
 }
 
 case $ACTION in
@@ -275,7 +275,7 @@ case $ACTION in
     stop) stop ;;
     daemon) start_daemon ;;
     exec) inside "$@" ;;
-    pid) daemon_pid ;;
+    pid) outer_pid "$@" ;;
     namespace-init) namespace_init ;;
     *) usage ;;
 esac

@@ -1,1 +1,24 @@
-//! x
+//! Jobs: how an accepted command becomes work that survives the gateway.
+//!
+//! ```text
+//!            submit (one atomic store call)
+//! command ──────────────▶ queued ──claim──▶ running ──▶ step ▶ step ▶ step ──finish──▶ succeeded
+//!                                   ▲            │
+//!                                   │ lease out  │ error or cancel
+//!                                   ╰── another  ╰──▶ undo ◀ undo ◀ undo ──finish──▶ failed | cancelled
+//!                                       gateway
+//! ```
+//!
+//! A step is journalled before and after its backend call. A gateway that takes a job over reads the journal:
+//! finished steps are not repeated, the one that was cut off is made again (backend calls are idempotent per
+//! job), and a job that was being undone goes on being undone.
+
+mod context;
+mod engine;
+pub mod killpoint;
+mod run;
+mod undo;
+
+pub use context::JobContext;
+pub use engine::{Engine, EngineSettings};
+pub(crate) use run::seed_volume;

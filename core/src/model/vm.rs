@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BackendId, Disk, FlavorId, Graphics, HostId, ImageId, JobId, Nic, RemovableMedium, TenantId, Timestamp,
+    BackendId, Disk, FlavorId, Graphics, HostId, ImageId, JobId, Nic, PoolVolume, RemovableMedium, TenantId, Timestamp,
     VmId,
 };
 use crate::error::Error;
@@ -280,6 +280,9 @@ pub struct VmRecord {
     /// When a rented VM's term ends.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// Volumes that we made for it, so that they can go with it: pool and name on its backend.
+    #[serde(default)]
+    pub volumes: Vec<PoolVolume>,
     /// When lease enforcement suspended it.
     #[serde(default)]
     pub lapsed_at: Option<Timestamp>,
@@ -332,6 +335,8 @@ pub struct Vm {
     pub revision: u64,
     /// What the gateway remembers.
     pub record: Arc<VmRecord>,
+    /// The record's version in the store, for compare-and-set.
+    pub record_version: u64,
     /// What the backend reports; none while it is being created or after creation failed.
     pub facts: Option<Arc<VmFacts>>,
     /// What the oldest unfinished job does to it.

@@ -41,6 +41,15 @@ pub struct Volume {
     pub made_by: Option<JobId>,
 }
 
+/// Names a volume towards its backend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PoolVolume {
+    /// The pool's name on the backend.
+    pub pool: String,
+    /// Name within the pool.
+    pub name: String,
+}
+
 /// A volume attached to a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
@@ -50,7 +59,7 @@ pub struct Disk {
     pub bus: String,
     /// The pool volume, if the source is one.
     #[serde(default)]
-    pub volume: Option<VolumeId>,
+    pub volume: Option<PoolVolume>,
     /// Path or network address of the source, as the backend writes it.
     pub source: String,
     /// Layout.

@@ -1,0 +1,121 @@
+//! One moment of the world: every VM, host, pool and network of every backend, merged with what the
+//! registry remembers. Immutable; readers hold an `Arc` of it and need no lock. Its maps are persistent
+//! (structure-sharing), so that a new moment costs the change and not the world.
+
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdMap};
+
+use crate::error::Error;
+use crate::model::{
+    Activity, BackendId, Flavor, Host, HostId, Image, ImageId, JobId, Network, NetworkId, PoolId, StoragePool, TenantId,
+    Timestamp, Vm, VmFacts, VmId,
+};
+
+/// Whether a backend answers.
+#[derive(Debug, Clone)]
+pub struct BackendState {
+    /// Whether its watch is connected and has sent its first full list.
+    pub up: bool,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why not.
+    pub error: Option<Error>,
+}
+
+/// One moment of the world.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Every VM that is not gone, the trashed ones included.
+    pub vms: HashMap<VmId, Arc<Vm>>,
+    /// The visible VMs by number: the order of creation or discovery.
+    pub by_number: OrdMap<u64, Arc<Vm>>,
+    /// The visible VMs of each tenant by number.
+    pub by_tenant: HashMap<TenantId, OrdMap<u64, Arc<Vm>>>,
+    /// VMs by their ten-character alias.
+    pub by_short_id: HashMap<String, VmId>,
+    /// Hosts.
+    pub hosts: HashMap<HostId, Arc<Host>>,
+    /// Pools.
+    pub pools: HashMap<PoolId, Arc<StoragePool>>,
+    /// Networks.
+    pub networks: HashMap<NetworkId, Arc<Network>>,
+    /// Images.
+    pub images: HashMap<ImageId, Arc<Image>>,
+    /// Images by number.
+    pub images_by_number: OrdMap<u64, Arc<Image>>,
+    /// Flavors by their ten-character alias.
+    pub flavors: OrdMap<String, Arc<Flavor>>,
+    /// Backends.
+    pub backends: HashMap<BackendId, BackendState>,
+    /// Unfinished jobs of each VM, oldest first.
+    pub(super) activities: HashMap<VmId, OrdMap<(Timestamp, JobId), Activity>>,
+    /// Facts of VMs that have no record yet: adoption is on its way.
+    pub(super) strangers: HashMap<VmId, Arc<VmFacts>>,
+}
+
+impl Snapshot {
+    /// The visible VMs that `tenant` may see, by number; all of them without a tenant.
+    pub fn visible(&self, tenant: Option<&TenantId>) -> OrdMap<u64, Arc<Vm>> {
+        match tenant {
+            None => self.by_number.clone(),
+            Some(tenant) => self.by_tenant.get(tenant).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The VM with this ten-character alias.
+    pub fn by_short_id(&self, short_id: &str) -> Option<&Arc<Vm>> {
+        self.vms.get(self.by_short_id.get(short_id)?)
+    }
+
+    /// The name of the host that a VM is on; empty while it is on none.
+    pub fn host_name(&self, vm: &Vm) -> &str {
+        vm.facts.as_ref().and_then(|facts| self.hosts.get(&facts.host)).map_or("", |host| host.name.as_str())
+    }
+
+    /// Whether `backend` answers.
+    pub fn backend_up(&self, backend: &BackendId) -> bool {
+        self.backends.get(backend).is_some_and(|state| state.up)
+    }
+
+    /// Puts a VM into every index, or takes it out of those that it no longer belongs to.
+    pub(super) fn place(&mut self, vm: Arc<Vm>) {
+        let record = &vm.record;
+        if let Some(old) = self.vms.get(&vm.id).cloned()
+            && (old.record.tenant != record.tenant || old.record.number != record.number)
+        {
+            self.unplace_visible(&old);
+        }
+        if record.gone_at.is_some() {
+            self.remove(vm.id);
+            return;
+        }
+        if vm.visible() {
+            self.by_number.insert(record.number, vm.clone());
+            self.by_tenant.entry(record.tenant.clone()).or_default().insert(record.number, vm.clone());
+        } else {
+            self.unplace_visible(&vm);
+        }
+        self.by_short_id.insert(record.short_id.clone(), vm.id);
+        self.vms.insert(vm.id, vm);
+    }
+
+    /// Takes a VM out of every index.
+    pub(super) fn remove(&mut self, id: VmId) {
+        if let Some(old) = self.vms.remove(&id) {
+            self.unplace_visible(&old);
+            self.by_short_id.remove(&old.record.short_id);
+        }
+    }
+
+    fn unplace_visible(&mut self, vm: &Vm) {
+        self.by_number.remove(&vm.record.number);
+        if let Some(of_tenant) = self.by_tenant.get_mut(&vm.record.tenant) {
+            of_tenant.remove(&vm.record.number);
+        }
+    }
+
+    pub(super) fn activity(&self, vm: VmId) -> Option<Activity> {
+        self.activities.get(&vm).and_then(|jobs| jobs.get_min().map(|(_, activity)| *activity))
+    }
+}

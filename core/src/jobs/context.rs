@@ -1,0 +1,250 @@
+//! What a running job sees of the world: its journalled steps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::killpoint;
+use super::undo::Undo;
+use crate::backend::{Backend, CallContext, HandleKeeper, VmRef};
+use crate::error::{Error, ErrorKind, Result};
+use crate::inventory::Inventory;
+use crate::model::{Job, Timestamp, VmId};
+use crate::registry::Registry;
+use crate::secret::Keyring;
+use crate::store::{Claim, Claimed, JournalEntry, Store};
+
+/// What the journal says of one step.
+#[derive(Debug, Default, Clone)]
+pub(super) struct StepTrace {
+    pub(super) order: usize,
+    pub(super) begun: Option<Timestamp>,
+    pub(super) handle: Option<String>,
+    pub(super) output: Option<serde_json::Value>,
+    pub(super) undo: Option<Undo>,
+    pub(super) undone: bool,
+}
+
+/// Signals to a running job from outside.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// The lease ran out or another gateway claimed the job: stop without a trace.
+    pub(super) lost: AtomicBool,
+    /// Somebody asked for it to stop.
+    pub(super) cancelled: AtomicBool,
+}
+
+/// A running job.
+pub struct JobContext {
+    pub(super) claim: Claim,
+    pub(super) job: Job,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) registry: Registry,
+    pub(super) inventory: Arc<Inventory>,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) steps: BTreeMap<String, StepTrace>,
+    /// Set once the journal says that the job is being undone: why, and whether it was cancelled.
+    pub(super) undoing: Option<(Error, bool)>,
+    /// Whether steps are journalled; a one-step command needs none.
+    journalled: bool,
+    deadline: Instant,
+}
+
+/// What surrounds every job of one engine.
+pub(super) struct Surroundings {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) registry: Registry,
+    pub(super) inventory: Arc<Inventory>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) backends: HashMap<crate::model::BackendId, Arc<dyn Backend>>,
+}
+
+impl JobContext {
+    pub(super) fn new(around: &Surroundings, claimed: Claimed, signals: Arc<Signals>) -> Result<Self> {
+        let Claimed { claim, job, journal } = claimed;
+        let backend = around
+            .backends
+            .get(&job.backend)
+            .cloned()
+            .ok_or_else(|| Error::not_found("backend", &job.backend))?;
+        let left = job.deadline.duration_since(Timestamp::now());
+        let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        let mut context = Self {
+            journalled: !job.command.one_step(),
+            deadline: Instant::now() + left,
+            claim,
+            job,
+            store: around.store.clone(),
+            registry: around.registry.clone(),
+            inventory: around.inventory.clone(),
+            backend,
+            keyring: around.keyring.clone(),
+            signals,
+            steps: BTreeMap::new(),
+            undoing: None,
+        };
+        for entry in journal {
+            context.replay(entry)?;
+        }
+        Ok(context)
+    }
+
+    fn replay(&mut self, entry: JournalEntry) -> Result<()> {
+        match entry {
+            JournalEntry::Begun { step, at, undo } => {
+                let undo = undo.map(serde_json::from_value).transpose().map_err(unreadable)?;
+                let trace = self.trace(step);
+                trace.begun.get_or_insert(at);
+                trace.undo = undo;
+            }
+            JournalEntry::Handle { step, handle } => self.trace(step).handle = Some(handle),
+            JournalEntry::Done { step, output } => self.trace(step).output = Some(output),
+            JournalEntry::Undone { step } => self.trace(step).undone = true,
+            JournalEntry::Undoing { error, cancelled } => self.undoing = Some((error, cancelled)),
+        }
+        Ok(())
+    }
+
+    fn trace(&mut self, step: String) -> &mut StepTrace {
+        let order = self.steps.len();
+        self.steps.entry(step).or_insert(StepTrace { order, ..StepTrace::default() })
+    }
+
+    /// Runs one step, or returns what it returned when it ran before.
+    ///
+    /// `name` is unique within the job. `undo` is stored before the call, so that a step that is cut off in
+    /// the middle can be undone.
+    ///
+    /// # Errors
+    /// Those of the call; `Timeout` after the job's deadline; `Conflict` when another gateway has the job.
+    pub(super) async fn step<T, F, Fut>(&mut self, name: &str, undo: Option<Undo>, call: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Fn(Arc<dyn Backend>, CallContext) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let trace = self.steps.get(name).cloned().unwrap_or_default();
+        if let Some(output) = trace.output {
+            return serde_json::from_value(output).map_err(unreadable);
+        }
+        self.may_go_on()?;
+        let command = self.job.command.name();
+        killpoint::pass(command, name, "begin");
+        let begun = trace.begun;
+        if self.journalled && begun.is_none() {
+            let stored = undo.as_ref().map(serde_json::to_value).transpose().map_err(unreadable)?;
+            let at = Timestamp::now();
+            self.store.journal(&self.claim, &JournalEntry::Begun { step: name.to_owned(), at, undo: stored }).await?;
+            let order = self.steps.len();
+            let fresh = StepTrace { order, begun: Some(at), undo, ..StepTrace::default() };
+            self.steps.insert(name.to_owned(), fresh);
+        }
+        killpoint::pass(command, name, "begun");
+        let output = self.call(name, begun, trace.handle, call).await?;
+        killpoint::pass(command, name, "called");
+        if self.journalled {
+            let value = serde_json::to_value(&output).map_err(unreadable)?;
+            let entry = JournalEntry::Done { step: name.to_owned(), output: value };
+            self.store.journal(&self.claim, &entry).await?;
+            if let JournalEntry::Done { step, output } = entry {
+                self.steps.entry(step).or_default().output = Some(output);
+            }
+        }
+        killpoint::pass(command, name, "done");
+        Ok(output)
+    }
+
+    /// Makes a backend call, again while the backend is only out of reach and time is left: a hypervisor
+    /// daemon that restarts takes about a second.
+    async fn call<T, F, Fut>(&self, step: &str, begun: Option<Timestamp>, handle: Option<String>, call: F) -> Result<T>
+    where
+        F: Fn(Arc<dyn Backend>, CallContext) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            self.may_go_on()?;
+            let context = CallContext {
+                job: Some(self.job.id),
+                deadline: self.deadline,
+                begun,
+                handle: handle.clone(),
+                keeper: Some(Arc::new(Keeper {
+                    store: self.store.clone(),
+                    claim: self.claim.clone(),
+                    step: step.to_owned(),
+                })),
+                keyring: self.keyring.clone(),
+            };
+            match call(self.backend.clone(), context).await {
+                Err(error) if error.kind == ErrorKind::BackendUnavailable && pause < Duration::from_secs(7) => {
+                    tracing::warn!(job = %self.job.id, step, %error, "backend out of reach, trying again");
+                    tokio::time::sleep(pause.min(self.deadline.saturating_duration_since(Instant::now()))).await;
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether the job may make another backend call: the claim must still be ours, nobody may have cancelled
+    /// it, and its time must not be over. The undo of a job is not cancelled and has its own time.
+    pub(super) fn may_go_on(&self) -> Result<()> {
+        if self.signals.lost.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Conflict, "another gateway has taken the job over"));
+        }
+        if self.undoing.is_some() {
+            return Ok(());
+        }
+        if self.signals.cancelled.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Conflict, "the job was cancelled"));
+        }
+        if Instant::now() >= self.deadline {
+            return Err(Error::new(ErrorKind::Timeout, "the job's deadline has passed"));
+        }
+        Ok(())
+    }
+
+    /// Gives the undo a time of its own, since the job's may be what ran out.
+    pub(super) fn extend_for_undo(&mut self, time: Duration) {
+        self.deadline = Instant::now() + time;
+    }
+
+    /// How the VM is called on its backend: as its facts say, or, while there are none, by its id.
+    pub(super) fn vm_ref(&self, id: VmId) -> VmRef {
+        let now = self.inventory.now();
+        let facts = now.vms.get(&id).and_then(|vm| vm.facts.as_ref());
+        VmRef { id, native: facts.map_or_else(|| id.to_string(), |facts| facts.native.clone()) }
+    }
+
+    /// A context for calls outside steps.
+    pub(super) fn plain_call(&self) -> CallContext {
+        CallContext { job: Some(self.job.id), ..CallContext::plain(self.deadline, self.keyring.clone()) }
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    Error::internal(format!("a journal entry cannot be read or written: {error}"))
+}
+
+struct Keeper {
+    store: Arc<dyn Store>,
+    claim: Claim,
+    step: String,
+}
+
+#[async_trait]
+impl HandleKeeper for Keeper {
+    async fn keep(&self, handle: &str) -> Result<()> {
+        let entry = JournalEntry::Handle { step: self.step.clone(), handle: handle.to_owned() };
+        self.store.journal(&self.claim, &entry).await
+    }
+}

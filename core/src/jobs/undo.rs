@@ -1,0 +1,112 @@
+//! Undo: what takes back the effect of a step. Stored as data before the step's call, so that any gateway
+//! can do it after any crash.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::context::JobContext;
+use crate::command::PowerAction;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::VmId;
+use crate::store::JournalEntry;
+
+/// How long undoing may take in all before what is left is named and given up.
+const TIME: Duration = Duration::from_secs(120);
+
+/// One undo. Each is idempotent: what is not there is undone already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "undo", rename_all = "snake_case")]
+pub(super) enum Undo {
+    /// Remove a volume that the job made.
+    DeleteVolume {
+        /// Pool on the backend.
+        pool: String,
+        /// Name in the pool.
+        name: String,
+    },
+    /// Remove a definition that the job made.
+    Undefine {
+        /// The VM.
+        vm: VmId,
+    },
+    /// Switch off a VM that the job started.
+    ForceOff {
+        /// The VM.
+        vm: VmId,
+    },
+}
+
+impl Undo {
+    fn describe(&self) -> String {
+        match self {
+            Self::DeleteVolume { pool, name } => format!("volume {name} in pool {pool}"),
+            Self::Undefine { vm } => format!("the definition of vm {vm}"),
+            Self::ForceOff { vm } => format!("vm {vm} switched on"),
+        }
+    }
+
+    async fn run(&self, context: &JobContext) -> Result<()> {
+        let call = context.plain_call();
+        let native = |vm: &VmId| context.vm_ref(*vm);
+        match self {
+            Self::DeleteVolume { pool, name } => context.backend.delete_volume(&call, pool, name).await,
+            Self::Undefine { vm } => context.backend.undefine(&call, &native(vm)).await,
+            Self::ForceOff { vm } => match context.backend.power(&call, &native(vm), PowerAction::ForceOff).await {
+                Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+                outcome => outcome,
+            },
+        }
+    }
+}
+
+/// Undoes every begun step, last first. Returns what could not be removed, in words.
+///
+/// A step that failed with `AlreadyExists` met somebody else's object, and is not undone.
+///
+/// # Errors
+/// Only those that stop the job without an end: a lost claim or store.
+pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: bool) -> Result<Vec<String>> {
+    if context.undoing.is_none() {
+        let entry = JournalEntry::Undoing { error: error.clone(), cancelled };
+        context.store.journal(&context.claim, &entry).await?;
+        context.undoing = Some((error.clone(), cancelled));
+    }
+    context.extend_for_undo(TIME);
+    let mut steps: Vec<_> = context
+        .steps
+        .iter()
+        .filter(|(_, trace)| !trace.undone)
+        .filter(|(_, trace)| trace.output.is_some() || error.kind != ErrorKind::AlreadyExists)
+        .filter_map(|(name, trace)| Some((trace.order, name.clone(), trace.undo.clone()?)))
+        .collect();
+    steps.sort_by_key(|(order, ..)| std::cmp::Reverse(*order));
+    let mut left_behind = Vec::new();
+    for (_, step, undo) in steps {
+        context.may_go_on()?;
+        match with_patience(context, &undo).await {
+            Ok(()) => {
+                context.store.journal(&context.claim, &JournalEntry::Undone { step }).await?;
+            }
+            Err(error) => {
+                tracing::error!(job = %context.job.id, step, %error, "undo failed, left behind for a person");
+                left_behind.push(format!("{}: {}", undo.describe(), error.detail));
+            }
+        }
+    }
+    Ok(left_behind)
+}
+
+async fn with_patience(context: &JobContext, undo: &Undo) -> Result<()> {
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match undo.run(context).await {
+            Err(error) if error.retryable() && pause < Duration::from_secs(30) => {
+                context.may_go_on()?;
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+}

@@ -19,3 +19,13 @@ cache_dir() {
 
 # Daemons live in sbin, which is not on everybody's PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# rustup's directory is missing on the PATH of shells that are no login shells.
+[ -z "${HOME:-}" ] || [ ! -d "$HOME/.cargo/bin" ] || PATH=$HOME/.cargo/bin:$PATH
+export PATH
+
+# Runs a command as root: directly, or through sudo without asking for a password.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"
+    elif have sudo && sudo -n true 2>/dev/null; then sudo -n "$@"
+    else return 126; fi
+}

@@ -1,0 +1,9 @@
+# Each target is one line to a command that can be run by itself.
+.PHONY: demo demo-stop test test-long bench install
+
+demo: ; scripts/demo.sh
+demo-stop: ; scripts/demo-stop.sh
+test: ; scripts/test.sh
+test-long: ; scripts/test.sh --long
+bench: ; scripts/bench.sh
+install: ; scripts/install.sh

@@ -15,7 +15,9 @@
 //! two jobs can never wait for each other.
 
 pub mod embedded;
+mod feed;
 pub mod redis;
+mod rules;
 #[cfg(test)]
 mod suite;
 

@@ -1,0 +1,1 @@
+//! A real Redis server of the test's own.

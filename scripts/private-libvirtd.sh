@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A libvirtd of one's own, for tests and the demo, that leaves no trace on the machine.
 #
-#   private-libvirtd.sh run   DIR [--net private|host]   in the foreground until standard input ends or SIGTERM; removes DIR
-#   private-libvirtd.sh start DIR [--net private|host]   in the background; prints the URIs when ready
+#   private-libvirtd.sh run   DIR [OPTION...]            in the foreground until standard input ends or SIGTERM; removes DIR
+#   private-libvirtd.sh start DIR [OPTION...]            in the background; prints the URIs when ready
 #   private-libvirtd.sh stop  DIR                        ends the daemon and all its guests; removes DIR
 #   private-libvirtd.sh daemon DIR                       starts libvirtd again after it was killed; guests live on
 #   private-libvirtd.sh exec  DIR COMMAND...             runs a command inside (to reach a guest's address or VNC port)
@@ -14,6 +14,7 @@
 # first process reaps dead QEMUs (without a reaper, destroying a guest takes up to 80 s), and when it goes, all go.
 # `--net private` (the default) adds a network namespace: bridges and firewall rules vanish with it. `--net host` uses
 # the machine's network so that VNC ports can be reached from outside; its bridge is removed at the end.
+# `--driver test` needs no QEMU: only libvirt's test driver is served.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -24,7 +25,8 @@ ACTION=$1; DIR=$2; shift 2
 URI_QEMU="qemu+unix:///system?socket=$DIR/run/libvirt-sock"
 URI_TEST="test+unix:///default?socket=$DIR/run/libvirt-sock"
 
-quiet_virsh() { virsh -q -c "$URI_QEMU" "$@"; }
+driver() { cat "$DIR/driver" 2>/dev/null || echo qemu; }
+quiet_virsh() { if [ "$(driver)" = test ]; then virsh -q -c "$URI_TEST" "$@"; else virsh -q -c "$URI_QEMU" "$@"; fi; }
 
 init_pid() { cat "$DIR/init.pid" 2>/dev/null; }
 
@@ -35,13 +37,15 @@ inside() {
     local pid flags=(--mount --pid)
     pid=$(init_pid) || fail "nothing runs in $DIR"
     [ "$(cat "$DIR/net")" = private ] && flags+=(--net)
-    [ -e "$DIR/rootless" ] && flags+=(--user --preserve-credentials)
     nsenter --target "$pid" "${flags[@]}" --wd="$DIR" -- "$@"
 }
 
 check_prerequisites() {
-    local tool missing=()
-    for tool in libvirtd virsh qemu-system-x86_64 qemu-img unshare nsenter; do
+    # libvirtd sets groups for each QEMU, which an unprivileged user namespace does not allow.
+    [ "$(id -u)" -eq 0 ] || fail "needs root for namespaces of its own; run it, or the whole of make, with sudo"
+    local tool missing=() needed=(libvirtd virsh unshare nsenter)
+    [ "$(driver)" = test ] || needed+=(qemu-system-x86_64 qemu-img)
+    for tool in "${needed[@]}"; do
         have "$tool" || missing+=("$tool")
     done
     [ ${#missing[@]} -eq 0 ] || fail "missing: ${missing[*]}. Run scripts/install.sh."
@@ -59,14 +63,15 @@ check_prerequisites() {
 # instances by copying, so that two daemons never write the same file.
 capability_cache() {
     local key
-    key=$(stat -Lc '%s-%Y' "$(command -v libvirtd)" "$(command -v qemu-system-x86_64)" | tr '\n' '-')$(uname -r)-$(id -u)
+    key=$(stat -Lc '%s-%Y' "$(command -v libvirtd)" "$(command -v qemu-system-x86_64 || command -v libvirtd)" | tr '\n' '-')$(uname -r)-$(id -u)
     printf '%s/capabilities/%s\n' "$(cache_dir)" "$key"
 }
 
 write_configuration() {
     mkdir -p "$DIR"/{etc/qemu,lib,run,cache,log/serial,pool}
     chmod 711 "$DIR"
-    [ -d /etc/libvirt/nwfilter ] && cp -r /etc/libvirt/nwfilter "$DIR/etc/"
+    # Readable by root only.
+    if [ -r /etc/libvirt/nwfilter/clean-traffic.xml ]; then cp -r /etc/libvirt/nwfilter "$DIR/etc/"; fi
     local warm; warm=$(capability_cache)
     [ -d "$warm" ] && cp -rp "$warm/." "$DIR/cache/"
     # A host id of its own, else two daemons on one machine refuse to migrate between each other.
@@ -144,6 +149,7 @@ start_daemon() {
 
 set_up() {
     start_daemon
+    if [ "$(driver)" = test ]; then announce none; return; fi
     quiet_virsh "pool-define $DIR/pool.xml; pool-autostart default; pool-start default" >/dev/null
     network_xml >"$DIR/network.xml"
     if quiet_virsh "net-define $DIR/network.xml; net-autostart default; net-start default" >/dev/null 2>"$DIR/log/network.err"
@@ -158,9 +164,13 @@ set_up() {
         mkdir -p "$(dirname "$warm")"
         cp -rp "$DIR/cache" "$warm.$$" && { mv -T "$warm.$$" "$warm" 2>/dev/null || rm -rf "$warm.$$"; }
     fi
+    announce "$(cat "$DIR/network")"
+}
+
+announce() {
     printf '%s\n' "$URI_QEMU" >"$DIR/uri"
     # Written last and by rename: whoever waits for it sees it whole.
-    printf 'qemu=%s\ntest=%s\nnetwork=%s\n' "$URI_QEMU" "$URI_TEST" "$(cat "$DIR/network")" >"$DIR/ready.new"
+    printf 'qemu=%s\ntest=%s\nnetwork=%s\n' "$URI_QEMU" "$URI_TEST" "$1" >"$DIR/ready.new"
     mv "$DIR/ready.new" "$DIR/ready"
 }
 
@@ -180,26 +190,25 @@ clean_up() {
 
 # Runs in the foreground: the namespace reads our standard input, so it ends when whoever holds the other end ends.
 run() {
-    local net=private
+    local net=private kind=qemu
     while [ $# -gt 0 ]; do
         case $1 in
             --net) net=${2:-}; shift 2 ;;
+            --driver) kind=${2:-}; shift 2 ;;
             *) usage ;;
         esac
     done
     case $net in private|host) ;; *) fail "--net takes private or host, got '$net'" ;; esac
-    check_prerequisites
+    case $kind in qemu|test) ;; *) fail "--driver takes qemu or test, got '$kind'" ;; esac
     [ ! -e "$DIR/init.pid" ] || fail "$DIR is in use; stop it first"
     mkdir -p "$DIR"
     echo "$net" >"$DIR/net"
+    echo "$kind" >"$DIR/driver"
+    trap clean_up EXIT
+    check_prerequisites
     local flags=(--mount --pid --fork --kill-child --mount-proc)
     [ "$net" = private ] && flags+=(--net)
-    if [ "$(id -u)" -ne 0 ]; then
-        flags+=(--user --map-root-user)
-        : >"$DIR/rootless"
-    fi
     write_configuration
-    trap clean_up EXIT
     trap 'exit 0' TERM INT HUP
     # Child processes in the background get /dev/null as standard input unless it is passed under another number.
     exec 3<&0
@@ -209,7 +218,7 @@ run() {
         tries=$((tries + 1))
         if ! kill -0 $outer 2>/dev/null || [ $tries -gt 200 ]; then
             cat "$DIR/log/namespace.out" >&2
-            fail "this machine does not allow private namespaces (root, or unprivileged user namespaces, are needed)"
+            fail "this machine does not allow private mount and process namespaces (in a container: add CAP_SYS_ADMIN)"
         fi
         sleep 0.05
     done
@@ -223,15 +232,19 @@ run() {
 
 start() {
     [ ! -e "$DIR/init.pid" ] || fail "$DIR is in use; stop it first"
-    check_prerequisites
+    case $DIR in /*) ;; *) fail "the directory must be an absolute path, got '$DIR'" ;; esac
     mkdir -p "$DIR"
-    # `sleep infinity` holds the other end of standard input; the whole group is ended through the supervisor's pid.
-    setsid bash -c 'mkfifo "$1/hold" && exec "$0" run "$@" <>"$1/hold"' "$0" "$DIR" "$@" >"$DIR/start.log" 2>&1 &
+    # Not in DIR, which is gone when the start fails.
+    local log; log=$(mktemp)
+    trap "rm -f '$log'" EXIT
+    # A pipe that it holds open by itself as standard input: it ends only when it is told to.
+    setsid bash -c 'mkfifo "$1/hold" && exec "$0" run "$@" <>"$1/hold"' "$0" "$DIR" "$@" >"$log" 2>&1 &
     local supervisor=$! tries=0
     until [ -e "$DIR/ready" ]; do
         tries=$((tries + 1))
         if ! kill -0 $supervisor 2>/dev/null || [ $tries -gt 1200 ]; then
-            cat "$DIR/start.log" >&2 2>/dev/null || true
+            cat "$log" >&2
+            [ -e "$DIR/init.pid" ] || rm -rf "$DIR"
             fail "could not start in $DIR"
         fi
         sleep 0.1

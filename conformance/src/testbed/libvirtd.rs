@@ -57,9 +57,10 @@ impl Libvirtd {
             .prefix("bv-libvirt-")
             .tempdir_in("/tmp")
             .map_err(file_error("/tmp"))?;
-        let log_path = directory.path().join("start.log");
-        let log = std::fs::File::create(&log_path).map_err(file_error(&log_path))?;
-        let errors = log.try_clone().map_err(file_error(&log_path))?;
+        // Not in the directory, which the script removes when it fails.
+        let log = tempfile::NamedTempFile::new().map_err(file_error("/tmp"))?;
+        let output = log.reopen().map_err(file_error(log.path()))?;
+        let errors = output.try_clone().map_err(file_error(log.path()))?;
         let program = script("private-libvirtd.sh");
         let supervisor = Command::new(&program)
             .arg("run")
@@ -75,7 +76,7 @@ impl Libvirtd {
             // A group of its own: it must live to clean up when the test's group is killed.
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(log)
+            .stdout(output)
             .stderr(errors)
             .spawn()
             .map_err(|source| TestbedError::Spawn {
@@ -89,11 +90,8 @@ impl Libvirtd {
             uri_test: String::new(),
             has_network: false,
         };
-        // The script removes the directory when it fails, but its log stays readable here until then.
         let ready_path = libvirtd.directory.path().join("ready");
-        let mut output = String::new();
         let ready = eventually_blocking("libvirtd being ready", READY, || {
-            output = std::fs::read_to_string(&log_path).unwrap_or_else(|_| std::mem::take(&mut output));
             match std::fs::read_to_string(&ready_path) {
                 Ok(text) => Some(Ok(text)),
                 Err(_) => libvirtd.supervisor.try_wait().ok().flatten().map(Err),
@@ -105,7 +103,7 @@ impl Libvirtd {
                 return Err(TestbedError::EndedEarly {
                     program: program.display().to_string(),
                     status: status.to_string(),
-                    log: output,
+                    log: std::fs::read_to_string(log.path()).unwrap_or_default(),
                 });
             }
             Err(error) => return Err(error),

@@ -1,9 +1,25 @@
 //! Backend for libvirt hosts: any URI that libvirt understands, through the crate `virt`.
 //!
-//! [`connection`] keeps calls from waiting for each other, [`xml`] reads and edits definitions without losing what it
-//! does not know, [`ffi`] holds all `unsafe`, [`seed`] makes first-boot media.
+//! [`backend`] is what the core sees. Behind it, [`connection`] keeps calls from waiting for each other, [`xml`] reads
+//! and edits definitions without losing what it does not know, [`seed`] makes first-boot media, and [`ffi`] holds all
+//! `unsafe`.
 
+pub mod backend;
+pub mod capability;
+pub mod config;
 pub mod connection;
+mod console;
+mod convert;
+mod define;
+pub mod error;
 pub mod ffi;
+pub mod quirks;
+mod read;
 pub mod seed;
+mod tasks;
+mod volumes;
+mod watch;
 pub mod xml;
+
+pub use backend::LibvirtBackend;
+pub use config::{Accel, LibvirtConfig};

@@ -66,8 +66,8 @@ pub enum NicSource {
 pub struct NicSpec {
     /// What it is connected to.
     pub source: NicSource,
-    /// MAC address.
-    pub mac: String,
+    /// MAC address; libvirt chooses one when absent.
+    pub mac: Option<String>,
     /// Model: `virtio e1000 …`.
     pub model: String,
 }
@@ -212,7 +212,7 @@ pub fn nic_element(nic: &NicSpec) -> Element {
     };
     Element::new("interface")
         .with("type", kind)
-        .child(Element::new("mac").with("address", nic.mac.as_str()))
+        .child_opt(nic.mac.as_ref().map(|mac| Element::new("mac").with("address", mac.as_str())))
         .child_opt(source)
         .child(Element::new("model").with("type", nic.model.as_str()))
 }

@@ -212,8 +212,9 @@ impl DomainDocument {
     /// [`XmlError::Conflict`] when the MAC address is in use in this domain.
     pub fn add_nic(&mut self, nic: &NicSpec) -> Result<(), XmlError> {
         let devices = self.devices()?;
-        let mac = nic.mac.to_ascii_lowercase();
-        if devices.all("interface").any(|i| InterfaceXml::read(i).mac.as_deref() == Some(&mac)) {
+        if let Some(mac) = nic.mac.as_ref().map(|mac| mac.to_ascii_lowercase())
+            && devices.all("interface").any(|i| InterfaceXml::read(i).mac.as_deref() == Some(&mac))
+        {
             return Err(XmlError::Conflict(format!("the domain has an interface with the MAC {mac} already")));
         }
         devices.insert_after(&["interface", "controller", "disk", "emulator"], build::nic_element(nic));

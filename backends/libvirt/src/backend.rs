@@ -1,0 +1,272 @@
+//! The core's [`Backend`] over one libvirt host.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use babelvisor_core::backend::{Backend, BackendEvent, CallContext, Console, VmRef};
+use babelvisor_core::capability::CapabilitySet;
+use babelvisor_core::command::PowerAction;
+use babelvisor_core::model::{BackendId, GuestSetup, Topology, VmFacts, VmId, VmSpec, Volume, VolumeSpec};
+use babelvisor_core::secret::Secret;
+use babelvisor_core::{Error, Result};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::config::LibvirtConfig;
+use crate::connection::{CallError, Host, HostOptions};
+use crate::define::Plan;
+use crate::quirks::Driver;
+use crate::read::{Memory, Profile, Reader};
+use crate::seed::Seed;
+use crate::{capability, console, define, error, read, tasks, volumes, watch};
+
+/// One libvirt host behind a `[[backend]]` entry.
+pub struct LibvirtBackend {
+    id: BackendId,
+    config: Arc<LibvirtConfig>,
+    host: Host,
+    profile: ArcSwapOption<Profile>,
+    capabilities: ArcSwapOption<CapabilitySet>,
+    memory: Arc<Memory>,
+}
+
+impl LibvirtBackend {
+    /// Starts to connect to the host; returns at once, whether or not it can be reached.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that make no sense; `BackendUnavailable` when libvirt's event loop cannot be had.
+    pub fn start(id: BackendId, config: LibvirtConfig) -> Result<LibvirtBackend> {
+        config.check()?;
+        let options = HostOptions {
+            fast: config.fast_connections,
+            slow: config.slow_connections,
+            ..HostOptions::new(id.as_str(), config.uri.as_str())
+        };
+        let quirks = Driver::from_uri(&config.uri).quirks();
+        let host = Host::start(options).map_err(|e| error::convert(e, quirks, "backend", &id))?;
+        Ok(LibvirtBackend {
+            capabilities: ArcSwapOption::from_pointee(capability::of(Driver::from_uri(&config.uri))),
+            id,
+            config: Arc::new(config),
+            host,
+            profile: ArcSwapOption::empty(),
+            memory: Arc::new(Memory::default()),
+        })
+    }
+
+    /// The host's connections.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn name(&self) -> &BackendId {
+        &self.id
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn driver(&self) -> Driver {
+        self.profile.load().as_ref().map_or_else(|| Driver::from_uri(&self.config.uri), |p| p.driver)
+    }
+
+    pub(crate) fn error(&self, error: CallError, noun: &str, id: impl std::fmt::Display) -> Error {
+        error::convert(error, self.driver().quirks(), noun, id)
+    }
+
+    /// The daemon behind the connection may be another now.
+    pub(crate) fn forget_profile(&self) {
+        self.profile.store(None);
+    }
+
+    async fn profile(&self, deadline: Instant) -> std::result::Result<Arc<Profile>, CallError> {
+        if let Some(profile) = self.profile.load_full() {
+            return Ok(profile);
+        }
+        let id = self.id.clone();
+        let profile = Arc::new(self.host.fast(deadline, move |c| read::profile(c, &id)).await?);
+        self.capabilities.store(Some(Arc::new(capability::of(profile.driver))));
+        self.profile.store(Some(Arc::clone(&profile)));
+        Ok(profile)
+    }
+
+    async fn reader(&self, deadline: Instant) -> std::result::Result<Reader, CallError> {
+        Ok(Reader {
+            backend: self.id.clone(),
+            profile: self.profile(deadline).await?,
+            memory: Arc::clone(&self.memory),
+        })
+    }
+
+    pub(crate) async fn read_all(&self, deadline: Instant) -> std::result::Result<Vec<VmFacts>, CallError> {
+        let reader = self.reader(deadline).await?;
+        self.host.fast(deadline, move |c| reader.list(c)).await
+    }
+
+    pub(crate) async fn read_domain(
+        &self,
+        uuid: Uuid,
+        deadline: Instant,
+    ) -> std::result::Result<Option<VmFacts>, CallError> {
+        let reader = self.reader(deadline).await?;
+        self.host.fast(deadline, move |c| reader.get(c, uuid)).await
+    }
+
+    pub(crate) async fn read_topology(&self, deadline: Instant) -> std::result::Result<Topology, CallError> {
+        let reader = self.reader(deadline).await?;
+        let config = Arc::clone(&self.config);
+        self.host.fast(deadline, move |c| reader.topology(c, &config)).await
+    }
+
+    /// The domain UUID behind a reference.
+    fn uuid(vm: &VmRef) -> Result<Uuid> {
+        Uuid::parse_str(&vm.native).map_err(|_| {
+            Error::internal(format!("{:?} is not a domain UUID, which libvirt's keys are", vm.native)).about("vm", vm.id)
+        })
+    }
+}
+
+#[async_trait]
+impl Backend for LibvirtBackend {
+    fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    fn kind(&self) -> &'static str {
+        "libvirt"
+    }
+
+    fn capabilities(&self) -> Arc<CapabilitySet> {
+        self.capabilities.load_full().unwrap_or_else(|| Arc::new(capability::of(self.driver())))
+    }
+
+    async fn watch(&self, out: mpsc::Sender<BackendEvent>) {
+        watch::run(self, out).await;
+    }
+
+    async fn list(&self, call: &CallContext) -> Result<Vec<VmFacts>> {
+        self.read_all(call.deadline).await.map_err(|e| self.error(e, "backend", &self.id))
+    }
+
+    async fn get(&self, call: &CallContext, vm: &VmRef) -> Result<Option<VmFacts>> {
+        let uuid = Self::uuid(vm)?;
+        self.read_domain(uuid, call.deadline).await.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn topology(&self, call: &CallContext) -> Result<Topology> {
+        self.read_topology(call.deadline).await.map_err(|e| self.error(e, "backend", &self.id))
+    }
+
+    async fn create_volume(&self, call: &CallContext, volume: &VolumeSpec) -> Result<Volume> {
+        let (id, spec, context) = (self.id.clone(), volume.clone(), call.clone());
+        let made = self.host.slow(call.deadline, move |c| volumes::create(c, &id, &spec, &context)).await;
+        let made = made.map_err(|e| self.error(e, "volume", &volume.name))?;
+        self.memory.forget_volume(&made.native);
+        Ok(made)
+    }
+
+    async fn delete_volume(&self, call: &CallContext, pool: &str, name: &str) -> Result<()> {
+        let (pool, volume, deadline) = (pool.to_owned(), name.to_owned(), call.deadline);
+        let removed = self.host.slow(deadline, move |c| volumes::remove(c, &pool, &volume, deadline)).await;
+        if let Some(path) = removed.map_err(|e| self.error(e, "volume", name))? {
+            self.memory.forget_volume(&path);
+        }
+        Ok(())
+    }
+
+    async fn create_seed(
+        &self,
+        call: &CallContext,
+        vm: VmId,
+        pool: &str,
+        seed_name: &str,
+        setup: &GuestSetup,
+    ) -> Result<Volume> {
+        let password = setup.admin_password.as_ref().map(|sealed| call.keyring.open(sealed)).transpose()?;
+        let seed = Seed {
+            instance_id: vm.to_string(),
+            hostname: setup.hostname.clone(),
+            user: (!setup.admin_user.is_empty()).then(|| setup.admin_user.clone()),
+            password: password.map(|p| p.expose().to_owned()),
+            ssh_keys: setup.ssh_keys.clone(),
+            network: None,
+        };
+        let image = seed.image().map_err(|e| Error::invalid("guest", e.to_string()))?;
+        let (id, pool, name, context) = (self.id.clone(), pool.to_owned(), seed_name.to_owned(), call.clone());
+        let made =
+            self.host.slow(call.deadline, move |c| volumes::upload(c, &id, &pool, &name, &image, &context)).await;
+        let made = made.map_err(|e| self.error(e, "volume", seed_name))?;
+        self.memory.forget_volume(&made.native);
+        Ok(made)
+    }
+
+    async fn define(
+        &self,
+        call: &CallContext,
+        vm: VmId,
+        spec: &VmSpec,
+        disks: &[Volume],
+        seed: Option<&Volume>,
+    ) -> Result<VmFacts> {
+        let password = spec.console_password.as_ref().map(|sealed| call.keyring.open(sealed)).transpose()?;
+        let about = |e| self.error(e, "vm", vm);
+        let reader = self.reader(call.deadline).await.map_err(about)?;
+        let (config, context) = (Arc::clone(&self.config), call.clone());
+        let (spec, disks, seed) = (spec.clone(), disks.to_vec(), seed.cloned());
+        self.host
+            .slow(call.deadline, move |c| {
+                let plan = Plan {
+                    config: &config,
+                    profile: &reader.profile,
+                    vm,
+                    spec: &spec,
+                    disks: &disks,
+                    seed: seed.as_ref(),
+                    console_password: password.as_ref().map(Secret::expose),
+                };
+                define::define(c, &plan, &context)?;
+                let facts = reader.get(c, vm.0)?;
+                facts.ok_or_else(|| Error::not_found("vm", vm).into())
+            })
+            .await
+            .map_err(about)
+    }
+
+    async fn undefine(&self, call: &CallContext, vm: &VmRef) -> Result<()> {
+        let (uuid, driver) = (Self::uuid(vm)?, self.driver());
+        self.host
+            .slow(call.deadline, move |c| define::undefine(c, uuid, driver))
+            .await
+            .map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn power(&self, call: &CallContext, vm: &VmRef, action: PowerAction) -> Result<()> {
+        let uuid = Self::uuid(vm)?;
+        tasks::change(&self.host, self.driver(), uuid, action, call).await.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn console(&self, call: &CallContext, vm: &VmRef) -> Result<Console> {
+        let uuid = Self::uuid(vm)?;
+        let about = |e| self.error(e, "vm", vm.id);
+        let profile = self.profile(call.deadline).await.map_err(about)?;
+        let config = Arc::clone(&self.config);
+        let deadline = call.deadline;
+        self.host.fast(deadline, move |c| console::endpoint(c, uuid, &config, &profile)).await.map_err(about)
+    }
+
+    async fn console_password(&self, call: &CallContext, vm: &VmRef) -> Result<Option<Secret>> {
+        let uuid = Self::uuid(vm)?;
+        let found = self.host.fast(call.deadline, move |c| console::password(c, uuid)).await;
+        found.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn set_console_password(&self, call: &CallContext, vm: &VmRef, password: &Secret) -> Result<()> {
+        let (uuid, password, driver) = (Self::uuid(vm)?, password.clone(), self.driver());
+        let set = self.host.slow(call.deadline, move |c| console::set_password(c, uuid, &password, driver)).await;
+        set.map_err(|e| self.error(e, "vm", vm.id))
+    }
+}
+

@@ -1,0 +1,95 @@
+//! What a libvirt connection can do, driver by driver.
+
+use babelvisor_core::capability::{Capability, CapabilitySet, Support};
+
+use crate::quirks::Driver;
+
+/// Why the test driver takes no content.
+const NO_UPLOAD: &str = "libvirt's test driver keeps no volume contents and refuses uploads";
+
+/// A verdict for every capability on connections of this driver.
+pub fn of(driver: Driver) -> CapabilitySet {
+    CapabilitySet::build(|capability| match driver {
+        Driver::Qemu => qemu(capability),
+        Driver::Test => test(capability),
+        Driver::Other => other(capability),
+    })
+}
+
+fn qemu(capability: Capability) -> Support {
+    match capability {
+        Capability::VmList
+        | Capability::VmCreate
+        | Capability::VmDelete
+        | Capability::PowerStart
+        | Capability::PowerShutdown
+        | Capability::PowerForceOff
+        | Capability::PowerReboot
+        | Capability::PowerReset
+        | Capability::PowerSuspend
+        | Capability::PowerResume
+        | Capability::VolumeCreate
+        | Capability::VolumeCopy
+        | Capability::VolumeLayer
+        | Capability::VolumeDelete
+        | Capability::GuestAddresses
+        | Capability::ConsoleEndpoint
+        | Capability::ConsolePassword
+        | Capability::TopologyList => Support::Native,
+        Capability::GuestSetup => {
+            Support::Emulated("a cloud-init NoCloud seed is uploaded as a volume and put into an optical drive".into())
+        }
+    }
+}
+
+fn test(capability: Capability) -> Support {
+    match capability {
+        Capability::GuestSetup => Support::Impossible(NO_UPLOAD.into()),
+        Capability::ConsolePassword => Support::Emulated(
+            "libvirt's test driver cannot change a running domain's graphics; the definition is changed".into(),
+        ),
+        Capability::VmList
+        | Capability::VmCreate
+        | Capability::VmDelete
+        | Capability::PowerStart
+        | Capability::PowerShutdown
+        | Capability::PowerForceOff
+        | Capability::PowerReboot
+        | Capability::PowerReset
+        | Capability::PowerSuspend
+        | Capability::PowerResume
+        | Capability::VolumeCreate
+        | Capability::VolumeCopy
+        | Capability::VolumeLayer
+        | Capability::VolumeDelete
+        | Capability::GuestAddresses
+        | Capability::ConsoleEndpoint
+        | Capability::TopologyList => Support::Native,
+    }
+}
+
+fn other(capability: Capability) -> Support {
+    match capability {
+        Capability::VmList
+        | Capability::TopologyList
+        | Capability::PowerStart
+        | Capability::PowerShutdown
+        | Capability::PowerForceOff
+        | Capability::PowerReboot
+        | Capability::PowerReset
+        | Capability::PowerSuspend
+        | Capability::PowerResume
+        | Capability::ConsoleEndpoint
+        | Capability::GuestAddresses => Support::Native,
+        Capability::VmCreate
+        | Capability::VmDelete
+        | Capability::VolumeCreate
+        | Capability::VolumeCopy
+        | Capability::VolumeLayer
+        | Capability::VolumeDelete
+        | Capability::GuestSetup
+        | Capability::ConsolePassword => {
+            Support::NotYet("only libvirt's QEMU and test drivers are verified for changes of this kind".into())
+        }
+    }
+}

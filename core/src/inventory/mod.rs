@@ -1,6 +1,7 @@
 //! The inventory: the live view that every query is answered from. Backends' events, record changes and job
 //! changes are folded in here, each as one new [`Snapshot`]; readers never wait and never reach a hypervisor.
 
+mod cache;
 mod snapshot;
 mod upkeep;
 
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+pub use cache::FragmentCache;
 pub use snapshot::{BackendState, Snapshot};
 pub use upkeep::Upkeep;
 

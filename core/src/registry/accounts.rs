@@ -140,13 +140,22 @@ impl Registry {
     /// # Errors
     /// `Unauthenticated` for an unknown or stale token.
     pub async fn session(&self, token: &str) -> Result<Account> {
+        self.open_session(token).await.map(|(account, _)| account)
+    }
+
+    /// The account behind a token, and the session itself for callers that remember it until it ends.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for an unknown or stale token.
+    pub async fn open_session(&self, token: &str) -> Result<(Account, Session)> {
         let stale = || Error::new(ErrorKind::Unauthenticated, "the session is unknown or has expired, sign in again");
         let record = self.store.get(RecordKind::Session, &sha256_hex(token)).await?.ok_or_else(stale)?;
         let session: Session = decode(&record)?;
         if session.expires <= Timestamp::now() {
             return Err(stale());
         }
-        self.account(&session.account).await?.ok_or_else(stale)
+        let account = self.account(&session.account).await?.ok_or_else(stale)?;
+        Ok((account, session))
     }
 
     /// Removes stale sessions, and the oldest ones of an account that has too many.

@@ -53,6 +53,16 @@ impl Registry {
         found.map(|record| Ok((decode(&record)?, record.version))).transpose()
     }
 
+    /// The VM that was given this ten-character alias, also one that is gone: for an alias that the inventory
+    /// does not know because another gateway gave it out a moment ago.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn vm_by_short_id(&self, short_id: &str) -> Result<Option<VmId>> {
+        let found = self.store.get(RecordKind::Alias, &format!("vm-short:{short_id}")).await?;
+        found.as_ref().map(decode).transpose()
+    }
+
     /// Changes a VM's record by compare-and-set: reads, lets `change` edit, writes, and begins again when
     /// somebody else wrote in between. Returns the record as written.
     ///

@@ -45,7 +45,6 @@ pub struct JobContext {
     pub(super) claim: Claim,
     pub(super) job: Job,
     pub(super) store: Arc<dyn Store>,
-    pub(super) registry: Registry,
     pub(super) inventory: Arc<Inventory>,
     pub(super) backend: Arc<dyn Backend>,
     pub(super) keyring: Arc<Keyring>,
@@ -83,7 +82,6 @@ impl JobContext {
             claim,
             job,
             store: around.store.clone(),
-            registry: around.registry.clone(),
             inventory: around.inventory.clone(),
             backend,
             keyring: around.keyring.clone(),
@@ -115,7 +113,10 @@ impl JobContext {
 
     fn trace(&mut self, step: String) -> &mut StepTrace {
         let order = self.steps.len();
-        self.steps.entry(step).or_insert(StepTrace { order, ..StepTrace::default() })
+        self.steps.entry(step).or_insert(StepTrace {
+            order,
+            ..StepTrace::default()
+        })
     }
 
     /// Runs one step, or returns what it returned when it ran before.
@@ -140,11 +141,29 @@ impl JobContext {
         killpoint::pass(command, name, "begin");
         let begun = trace.begun;
         if self.journalled && begun.is_none() {
-            let stored = undo.as_ref().map(serde_json::to_value).transpose().map_err(unreadable)?;
+            let stored = undo
+                .as_ref()
+                .map(serde_json::to_value)
+                .transpose()
+                .map_err(unreadable)?;
             let at = Timestamp::now();
-            self.store.journal(&self.claim, &JournalEntry::Begun { step: name.to_owned(), at, undo: stored }).await?;
+            self.store
+                .journal(
+                    &self.claim,
+                    &JournalEntry::Begun {
+                        step: name.to_owned(),
+                        at,
+                        undo: stored,
+                    },
+                )
+                .await?;
             let order = self.steps.len();
-            let fresh = StepTrace { order, begun: Some(at), undo, ..StepTrace::default() };
+            let fresh = StepTrace {
+                order,
+                begun: Some(at),
+                undo,
+                ..StepTrace::default()
+            };
             self.steps.insert(name.to_owned(), fresh);
         }
         killpoint::pass(command, name, "begun");
@@ -152,7 +171,10 @@ impl JobContext {
         killpoint::pass(command, name, "called");
         if self.journalled {
             let value = serde_json::to_value(&output).map_err(unreadable)?;
-            let entry = JournalEntry::Done { step: name.to_owned(), output: value };
+            let entry = JournalEntry::Done {
+                step: name.to_owned(),
+                output: value,
+            };
             self.store.journal(&self.claim, &entry).await?;
             if let JournalEntry::Done { step, output } = entry {
                 self.steps.entry(step).or_default().output = Some(output);
@@ -164,7 +186,13 @@ impl JobContext {
 
     /// Makes a backend call, again while the backend is only out of reach and time is left: a hypervisor
     /// daemon that restarts takes about a second.
-    async fn call<T, F, Fut>(&self, step: &str, begun: Option<Timestamp>, handle: Option<String>, call: F) -> Result<T>
+    async fn call<T, F, Fut>(
+        &self,
+        step: &str,
+        begun: Option<Timestamp>,
+        handle: Option<String>,
+        call: F,
+    ) -> Result<T>
     where
         F: Fn(Arc<dyn Backend>, CallContext) -> Fut,
         Fut: Future<Output = Result<T>>,
@@ -185,9 +213,12 @@ impl JobContext {
                 keyring: self.keyring.clone(),
             };
             match call(self.backend.clone(), context).await {
-                Err(error) if error.kind == ErrorKind::BackendUnavailable && pause < Duration::from_secs(7) => {
+                Err(error)
+                    if error.kind == ErrorKind::BackendUnavailable && pause < Duration::from_secs(7) =>
+                {
                     tracing::warn!(job = %self.job.id, step, %error, "backend out of reach, trying again");
-                    tokio::time::sleep(pause.min(self.deadline.saturating_duration_since(Instant::now()))).await;
+                    tokio::time::sleep(pause.min(self.deadline.saturating_duration_since(Instant::now())))
+                        .await;
                     pause *= 2;
                 }
                 outcome => return outcome,
@@ -199,7 +230,10 @@ impl JobContext {
     /// it, and its time must not be over. The undo of a job is not cancelled and has its own time.
     pub(super) fn may_go_on(&self) -> Result<()> {
         if self.signals.lost.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Conflict, "another gateway has taken the job over"));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "another gateway has taken the job over",
+            ));
         }
         if self.undoing.is_some() {
             return Ok(());
@@ -222,12 +256,18 @@ impl JobContext {
     pub(super) fn vm_ref(&self, id: VmId) -> VmRef {
         let now = self.inventory.now();
         let facts = now.vms.get(&id).and_then(|vm| vm.facts.as_ref());
-        VmRef { id, native: facts.map_or_else(|| id.to_string(), |facts| facts.native.clone()) }
+        VmRef {
+            id,
+            native: facts.map_or_else(|| id.to_string(), |facts| facts.native.clone()),
+        }
     }
 
     /// A context for calls outside steps.
     pub(super) fn plain_call(&self) -> CallContext {
-        CallContext { job: Some(self.job.id), ..CallContext::plain(self.deadline, self.keyring.clone()) }
+        CallContext {
+            job: Some(self.job.id),
+            ..CallContext::plain(self.deadline, self.keyring.clone())
+        }
     }
 }
 
@@ -244,7 +284,10 @@ struct Keeper {
 #[async_trait]
 impl HandleKeeper for Keeper {
     async fn keep(&self, handle: &str) -> Result<()> {
-        let entry = JournalEntry::Handle { step: self.step.clone(), handle: handle.to_owned() };
+        let entry = JournalEntry::Handle {
+            step: self.step.clone(),
+            handle: handle.to_owned(),
+        };
         self.store.journal(&self.claim, &entry).await
     }
 }

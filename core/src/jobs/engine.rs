@@ -18,9 +18,7 @@ use crate::inventory::Inventory;
 use crate::model::{BackendId, Job, JobId, JobState, Timestamp, VmId};
 use crate::registry::{Registry, vm_write};
 use crate::secret::{Keyring, random_text};
-use crate::store::{
-    Admission, Change, Claim, Claimed, Expect, JobEnd, Submitted, WorkerId, Write,
-};
+use crate::store::{Admission, Change, Claim, Claimed, Expect, JobEnd, Submitted, WorkerId, Write};
 
 /// The engine's clocks and sizes.
 #[derive(Debug, Clone)]
@@ -35,7 +33,11 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(10), workers: 64, drain: Duration::from_secs(20) }
+        Self {
+            lease: Duration::from_secs(10),
+            workers: 64,
+            drain: Duration::from_secs(20),
+        }
     }
 }
 
@@ -61,7 +63,13 @@ impl Engine {
     ) -> Arc<Self> {
         let store = registry.store().clone();
         Arc::new(Self {
-            around: Surroundings { store, registry, inventory, keyring, backends },
+            around: Surroundings {
+                store,
+                registry,
+                inventory,
+                keyring,
+                backends,
+            },
             // Unique per process start: a restarted gateway must not be mistaken for its former self.
             worker: WorkerId(format!("{}-{}", std::process::id(), random_text(12))),
             slots: Arc::new(Semaphore::new(settings.workers)),
@@ -93,13 +101,25 @@ impl Engine {
     /// command, or for records that changed; those of the store. In all cases nothing is accepted.
     pub async fn submit(self: &Arc<Self>, job: Job, writes: Vec<Write>, when_busy: WhenBusy) -> Result<Job> {
         let connected = self.around.inventory.now().backend_up(&job.backend) && !*self.stopping.borrow();
-        let slot = if connected { self.slots.clone().try_acquire_owned().ok() } else { None };
+        let slot = if connected {
+            self.slots.clone().try_acquire_owned().ok()
+        } else {
+            None
+        };
         let claim_for = slot.is_some().then(|| (self.worker.clone(), self.settings.lease));
-        let submitted = self.around.store.submit(&job, writes, Admission { when_busy, claim_for }).await?;
+        let submitted = self
+            .around
+            .store
+            .submit(&job, writes, Admission { when_busy, claim_for })
+            .await?;
         match submitted {
             Submitted::Claimed(claim) => {
                 self.around.inventory.job(&job);
-                let claimed = Claimed { job: claimed_job(job.clone(), &claim), claim, journal: Vec::new() };
+                let claimed = Claimed {
+                    job: claimed_job(job.clone(), &claim),
+                    claim,
+                    journal: Vec::new(),
+                };
                 let engine = self.clone();
                 tokio::spawn(async move {
                     engine.work(claimed).await;
@@ -111,7 +131,9 @@ impl Engine {
                 self.around.inventory.job(&job);
                 Ok(job)
             }
-            Submitted::Known(known) if known.command == job.command && known.tenant == job.tenant => Ok(*known),
+            Submitted::Known(known) if known.command == job.command && known.tenant == job.tenant => {
+                Ok(*known)
+            }
             Submitted::Known(known) => Err(Error::new(
                 ErrorKind::Conflict,
                 format!("job {} exists already with another command or caller", known.id),
@@ -127,10 +149,18 @@ impl Engine {
     pub async fn wait(&self, id: JobId, until: Instant) -> Result<Job> {
         let mut ended = {
             let mut waiting = self.waiting();
-            waiting.entry(id).or_insert_with(|| watch::Sender::new(None)).subscribe()
+            waiting
+                .entry(id)
+                .or_insert_with(|| watch::Sender::new(None))
+                .subscribe()
         };
         // It may have ended before we listened.
-        let stored = self.around.store.job(id).await?.ok_or_else(|| Error::not_found("job", id))?;
+        let stored = self
+            .around
+            .store
+            .job(id)
+            .await?
+            .ok_or_else(|| Error::not_found("job", id))?;
         if stored.state.ended() {
             self.forget_waiters(id);
             return Ok(stored);
@@ -142,7 +172,11 @@ impl Engine {
         }
         drop(ended);
         self.forget_waiters(id);
-        self.around.store.job(id).await?.ok_or_else(|| Error::not_found("job", id))
+        self.around
+            .store
+            .job(id)
+            .await?
+            .ok_or_else(|| Error::not_found("job", id))
     }
 
     /// Stops taking jobs, lets running ones end for a while, and leaves the rest to be taken over.
@@ -162,20 +196,30 @@ impl Engine {
     async fn claim_jobs(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
         loop {
-            let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+            let Ok(slot) = self.slots.clone().acquire_owned().await else {
+                return;
+            };
             if *stopping.borrow() {
                 return;
             }
             let now = self.around.inventory.now();
-            let connected: Vec<BackendId> =
-                self.around.backends.keys().filter(|id| now.backend_up(id)).cloned().collect();
+            let connected: Vec<BackendId> = self
+                .around
+                .backends
+                .keys()
+                .filter(|id| now.backend_up(id))
+                .cloned()
+                .collect();
             let claim = async {
                 if connected.is_empty() {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     return Ok(None);
                 }
                 let wait = Duration::from_secs(1);
-                self.around.store.claim(&self.worker, &connected, self.settings.lease, wait).await
+                self.around
+                    .store
+                    .claim(&self.worker, &connected, self.settings.lease, wait)
+                    .await
             };
             let claimed = tokio::select! {
                 claimed = claim => claimed,
@@ -256,8 +300,11 @@ impl Engine {
             metrics::counter!("gateway_job_recovered_total").increment(1);
         }
         let signals = Arc::new(Signals::default());
-        signals.cancelled.store(claimed.job.cancel_requested, Ordering::Release);
-        self.running().insert(id, (claimed.claim.clone(), signals.clone()));
+        signals
+            .cancelled
+            .store(claimed.job.cancel_requested, Ordering::Release);
+        self.running()
+            .insert(id, (claimed.claim.clone(), signals.clone()));
         if let Err(error) = self.run_to_end(claimed, signals).await {
             tracing::error!(job = %id, %error, "a job was left for another worker");
             metrics::counter!("gateway_job_lease_lost_total").increment(1);
@@ -276,20 +323,37 @@ impl Engine {
             None => run::run(&mut context).await,
         };
         let end = match outcome {
-            Ok(()) => JobEnd { state: JobState::Succeeded, error: None, left_behind: Vec::new(), command: None },
+            Ok(()) => JobEnd {
+                state: JobState::Succeeded,
+                error: None,
+                left_behind: Vec::new(),
+                command: None,
+            },
             Err(error) => {
                 if context.signals.lost.load(Ordering::Acquire) {
                     return Err(error);
                 }
                 let stopped = context.signals.cancelled.load(Ordering::Acquire);
-                let cancelled = context.undoing.as_ref().map_or(stopped, |(_, cancelled)| *cancelled);
+                let cancelled = context
+                    .undoing
+                    .as_ref()
+                    .map_or(stopped, |(_, cancelled)| *cancelled);
                 let left_behind = if context.job.command.one_step() {
                     Vec::new()
                 } else {
                     undo::undo(&mut context, &error, cancelled).await?
                 };
-                let state = if cancelled { JobState::Cancelled } else { JobState::Failed };
-                JobEnd { state, error: Some(error), left_behind, command: None }
+                let state = if cancelled {
+                    JobState::Cancelled
+                } else {
+                    JobState::Failed
+                };
+                JobEnd {
+                    state,
+                    error: Some(error),
+                    left_behind,
+                    command: None,
+                }
             }
         };
         self.finish(&context, end).await
@@ -316,7 +380,10 @@ impl Engine {
                 }
                 // Either somebody edited the record meanwhile, or the claim is lost; renewing tells which.
                 Err(error) if error.kind == ErrorKind::Conflict && edited.is_some() => {
-                    self.around.store.renew(&context.claim, self.settings.lease).await?;
+                    self.around
+                        .store
+                        .renew(&context.claim, self.settings.lease)
+                        .await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -337,7 +404,11 @@ impl Engine {
     }
 
     /// What the job's end makes of the VM's record; none if the record stays as it is.
-    async fn record_after(&self, context: &JobContext, end: &JobEnd) -> Result<Option<(crate::model::VmRecord, u64)>> {
+    async fn record_after(
+        &self,
+        context: &JobContext,
+        end: &JobEnd,
+    ) -> Result<Option<(crate::model::VmRecord, u64)>> {
         let vm: VmId = context.job.command.vm();
         let changes = match (&context.job.command, end.state) {
             (Command::CreateVm(_), _) => true,
@@ -347,7 +418,9 @@ impl Engine {
         if !changes {
             return Ok(None);
         }
-        let Some((mut record, version)) = self.around.registry.vm(vm).await? else { return Ok(None) };
+        let Some((mut record, version)) = self.around.registry.vm(vm).await? else {
+            return Ok(None);
+        };
         match (&context.job.command, end.state) {
             (Command::CreateVm(_), JobState::Succeeded) => {
                 let now = self.around.inventory.now();
@@ -369,7 +442,10 @@ impl Engine {
 
     fn forget_waiters(&self, id: JobId) {
         let mut waiting = self.waiting();
-        if waiting.get(&id).is_some_and(|sender| sender.receiver_count() == 0) {
+        if waiting
+            .get(&id)
+            .is_some_and(|sender| sender.receiver_count() == 0)
+        {
             waiting.remove(&id);
         }
     }
@@ -384,7 +460,12 @@ impl Engine {
 }
 
 fn claimed_job(job: Job, claim: &Claim) -> Job {
-    Job { state: JobState::Running, epoch: claim.epoch, started: Some(Timestamp::now()), ..job }
+    Job {
+        state: JobState::Running,
+        epoch: claim.epoch,
+        started: Some(Timestamp::now()),
+        ..job
+    }
 }
 
 /// The command without its sealed secrets, which nobody needs once the job has ended; none if it has none.

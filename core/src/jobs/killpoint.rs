@@ -13,13 +13,18 @@ pub const VARIABLE: &str = "BABELVISOR_KILL_AT";
 /// The place where this process shall end, if any.
 pub fn armed() -> Option<&'static str> {
     static PLACE: OnceLock<Option<String>> = OnceLock::new();
-    PLACE.get_or_init(|| std::env::var(VARIABLE).ok().filter(|place| !place.is_empty())).as_deref()
+    PLACE
+        .get_or_init(|| std::env::var(VARIABLE).ok().filter(|place| !place.is_empty()))
+        .as_deref()
 }
 
 /// Ends the process at once, without unwinding or flushing, if this is the place.
 pub(super) fn pass(command: &str, step: &str, moment: &str) {
     if let Some(place) = armed()
-        && place.strip_prefix(command).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.strip_prefix(step))
+        && place
+            .strip_prefix(command)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| rest.strip_prefix(step))
             == Some(&format!(":{moment}"))
     {
         // SIGKILL to ourselves is what is being rehearsed: no destructor, no exit handler may run.

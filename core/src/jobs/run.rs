@@ -24,23 +24,31 @@ pub(super) async fn run(context: &mut JobContext) -> Result<()> {
 
 /// The pool volume that carries a VM's first-boot set-up.
 pub(crate) fn seed_volume(vm: VmId, pool: &str) -> PoolVolume {
-    PoolVolume { pool: pool.to_owned(), name: format!("{vm}-seed.img") }
+    PoolVolume {
+        pool: pool.to_owned(),
+        name: format!("{vm}-seed.img"),
+    }
 }
 
 async fn create_vm(context: &mut JobContext, create: &CreateVm) -> Result<()> {
     let vm = create.vm;
     let mut disks = Vec::with_capacity(create.spec.volumes.len());
     for (place, volume) in create.spec.volumes.iter().enumerate() {
-        let undo = Undo::DeleteVolume { pool: volume.pool.clone(), name: volume.name.clone() };
-        let make = |backend: Arc<dyn Backend>, call| async move {
-            backend.create_volume(&call, volume).await
+        let undo = Undo::DeleteVolume {
+            pool: volume.pool.clone(),
+            name: volume.name.clone(),
         };
+        let make =
+            |backend: Arc<dyn Backend>, call| async move { backend.create_volume(&call, volume).await };
         disks.push(context.step(&format!("volume-{place}"), Some(undo), make).await?);
     }
     let seed = match (&create.spec.guest, create.spec.volumes.first()) {
         (Some(setup), Some(root)) => {
             let PoolVolume { pool, name } = seed_volume(vm, &root.pool);
-            let undo = Undo::DeleteVolume { pool: pool.clone(), name: name.clone() };
+            let undo = Undo::DeleteVolume {
+                pool: pool.clone(),
+                name: name.clone(),
+            };
             let (pool, name) = (pool.as_str(), name.as_str());
             let make = |backend: Arc<dyn Backend>, call| async move {
                 backend.create_seed(&call, vm, pool, name, setup).await
@@ -50,13 +58,21 @@ async fn create_vm(context: &mut JobContext, create: &CreateVm) -> Result<()> {
         (Some(_), None) | (None, _) => None,
     };
     let (spec, disks, seed) = (&create.spec, disks.as_slice(), seed.as_ref());
-    let define = |backend: Arc<dyn Backend>, call| async move {
-        backend.define(&call, vm, spec, disks, seed).await
-    };
-    let facts = context.step("define", Some(Undo::Undefine { vm }), define).await?;
+    let define =
+        |backend: Arc<dyn Backend>, call| async move { backend.define(&call, vm, spec, disks, seed).await };
+    let facts = context
+        .step("define", Some(Undo::Undefine { vm }), define)
+        .await?;
     context.inventory.facts(vec![facts]);
     if create.start {
-        power_step(context, "start", vm, PowerAction::Start, Some(Undo::ForceOff { vm })).await?;
+        power_step(
+            context,
+            "start",
+            vm,
+            PowerAction::Start,
+            Some(Undo::ForceOff { vm }),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -64,7 +80,11 @@ async fn create_vm(context: &mut JobContext, create: &CreateVm) -> Result<()> {
 async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Result<()> {
     let vm = delete.vm;
     // What goes is written down first: after the definition is gone nobody can tell.
-    let volumes = if delete.volumes { volumes_of(context, vm) } else { Vec::new() };
+    let volumes = if delete.volumes {
+        volumes_of(context, vm)
+    } else {
+        Vec::new()
+    };
     let volumes: Vec<PoolVolume> = context
         .step("plan", None, |_, _| {
             let volumes = volumes.clone();
@@ -74,13 +94,11 @@ async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Result<()> {
     power_step(context, "off", vm, PowerAction::ForceOff, None).await?;
     let native = context.vm_ref(vm);
     let native = &native;
-    let undefine =
-        |backend: Arc<dyn Backend>, call| async move { backend.undefine(&call, native).await };
+    let undefine = |backend: Arc<dyn Backend>, call| async move { backend.undefine(&call, native).await };
     context.step("undefine", None, undefine).await?;
     for (place, PoolVolume { pool, name }) in volumes.iter().enumerate() {
-        let remove = |backend: Arc<dyn Backend>, call| async move {
-            backend.delete_volume(&call, pool, name).await
-        };
+        let remove =
+            |backend: Arc<dyn Backend>, call| async move { backend.delete_volume(&call, pool, name).await };
         context.step(&format!("volume-{place}"), None, remove).await?;
     }
     Ok(())
@@ -89,9 +107,13 @@ async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Result<()> {
 /// The writable disks of a VM that are pool volumes, and whatever we made for it.
 fn volumes_of(context: &JobContext, vm: VmId) -> Vec<PoolVolume> {
     let now = context.inventory.now();
-    let Some(vm) = now.vms.get(&vm) else { return Vec::new() };
+    let Some(vm) = now.vms.get(&vm) else {
+        return Vec::new();
+    };
     let attached = vm.facts.iter().flat_map(|facts| facts.disks.iter());
-    let attached = attached.filter(|disk| !disk.readonly).filter_map(|disk| disk.volume.clone());
+    let attached = attached
+        .filter(|disk| !disk.readonly)
+        .filter_map(|disk| disk.volume.clone());
     let mut volumes: Vec<_> = attached.chain(vm.record.volumes.iter().cloned()).collect();
     volumes.sort();
     volumes.dedup();
@@ -102,7 +124,12 @@ async fn change_power(context: &mut JobContext, vm: VmId, action: PowerAction) -
     match judge(context, vm, action).await? {
         Verdict::AlreadySo => Ok(()),
         Verdict::Illegal => {
-            let power = context.inventory.now().vms.get(&vm).map_or(PowerState::NoState, |vm| vm.power());
+            let power = context
+                .inventory
+                .now()
+                .vms
+                .get(&vm)
+                .map_or(PowerState::NoState, |vm| vm.power());
             Err(state::refusal(action, vm, power))
         }
         Verdict::Legal => match action {
@@ -128,11 +155,19 @@ async fn judge(context: &JobContext, vm: VmId, action: PowerAction) -> Result<Ve
     if half_way {
         return Ok(Verdict::Legal);
     }
-    let seen = context.inventory.now().vms.get(&vm).map(|vm| state::verdict(action, vm.power()));
+    let seen = context
+        .inventory
+        .now()
+        .vms
+        .get(&vm)
+        .map(|vm| state::verdict(action, vm.power()));
     match seen {
         Some(Verdict::Legal) => Ok(Verdict::Legal),
         Some(Verdict::AlreadySo | Verdict::Illegal) | None => {
-            let facts = context.backend.get(&context.plain_call(), &context.vm_ref(vm)).await?;
+            let facts = context
+                .backend
+                .get(&context.plain_call(), &context.vm_ref(vm))
+                .await?;
             let facts = facts.ok_or_else(|| Error::not_found("vm", vm))?;
             let verdict = state::verdict(action, facts.power);
             context.inventory.facts(vec![facts]);

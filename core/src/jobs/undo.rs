@@ -52,7 +52,11 @@ impl Undo {
         match self {
             Self::DeleteVolume { pool, name } => context.backend.delete_volume(&call, pool, name).await,
             Self::Undefine { vm } => context.backend.undefine(&call, &native(vm)).await,
-            Self::ForceOff { vm } => match context.backend.power(&call, &native(vm), PowerAction::ForceOff).await {
+            Self::ForceOff { vm } => match context
+                .backend
+                .power(&call, &native(vm), PowerAction::ForceOff)
+                .await
+            {
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
                 outcome => outcome,
             },
@@ -68,7 +72,10 @@ impl Undo {
 /// Only those that stop the job without an end: a lost claim or store.
 pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: bool) -> Result<Vec<String>> {
     if context.undoing.is_none() {
-        let entry = JournalEntry::Undoing { error: error.clone(), cancelled };
+        let entry = JournalEntry::Undoing {
+            error: error.clone(),
+            cancelled,
+        };
         context.store.journal(&context.claim, &entry).await?;
         context.undoing = Some((error.clone(), cancelled));
     }
@@ -86,7 +93,10 @@ pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: boo
         context.may_go_on()?;
         match with_patience(context, &undo).await {
             Ok(()) => {
-                context.store.journal(&context.claim, &JournalEntry::Undone { step }).await?;
+                context
+                    .store
+                    .journal(&context.claim, &JournalEntry::Undone { step })
+                    .await?;
             }
             Err(error) => {
                 tracing::error!(job = %context.job.id, step, %error, "undo failed, left behind for a person");

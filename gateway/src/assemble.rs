@@ -1,0 +1,138 @@
+//! Wiring: from a checked configuration to the parts, in the order in which they need each other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use babelvisor_core::backend::Backend;
+use babelvisor_core::frontend::Frontend;
+use babelvisor_core::inventory::{Inventory, Upkeep};
+use babelvisor_core::jobs::Engine;
+use babelvisor_core::layers::{Core, lapse};
+use babelvisor_core::model::{BackendId, TenantId};
+use babelvisor_core::registry::Registry;
+use babelvisor_core::secret::Keyring;
+use babelvisor_core::store::Store;
+use babelvisor_core::store::embedded::EmbeddedStore;
+use babelvisor_core::store::redis::RedisStore;
+use babelvisor_core::{Error, Result};
+use babelvisor_schemas::Dialect;
+use babelvisor_server::{Listener, Mount, TlsFiles};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::config::{BackendEntry, BackendKind, Config, DialectName, Listen, StoreKind};
+
+/// The running parts behind the listeners.
+pub(crate) struct Parts {
+    pub(crate) core: Arc<Core>,
+    pub(crate) tasks: JoinSet<()>,
+}
+
+/// Opens the configured store.
+///
+/// # Errors
+/// Those of the store: in use, unreachable, of a newer format.
+pub(crate) async fn store(config: &Config) -> Result<Arc<dyn Store>> {
+    match config.store.kind {
+        StoreKind::Embedded => {
+            let dir = config.state_dir();
+            let path = config.store.path.clone().unwrap_or_else(|| dir.join("store.redb"));
+            if let Some(parent) = path.parent() {
+                make_private_dir(parent)?;
+            }
+            Ok(Arc::new(EmbeddedStore::open(&path)?))
+        }
+        StoreKind::Redis => {
+            let url = config.store.url.as_deref().unwrap_or_default();
+            let prefix = config.store.prefix.as_deref().unwrap_or(babelvisor_core::store::redis::DEFAULT_PREFIX);
+            Ok(Arc::new(RedisStore::connect(url, prefix).await?))
+        }
+    }
+}
+
+/// A directory that only its owner can read: it holds the store and the key.
+fn make_private_dir(path: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Error::internal(format!("directory {}: {error}", path.display())))
+}
+
+/// Starts everything behind the listeners.
+///
+/// # Errors
+/// Those of the store and key file; backends that are down are no error, they heal.
+pub(crate) async fn parts(config: &Config) -> Result<Parts> {
+    let store = store(config).await?;
+    let key_file = config.secrets.key_file.clone().unwrap_or_else(|| config.state_dir().join("secret.key"));
+    if let Some(parent) = key_file.parent() {
+        make_private_dir(parent)?;
+    }
+    let keyring = Arc::new(Keyring::load_or_create(&key_file)?);
+    let registry = Registry::new(store);
+    let inventory = Arc::new(Inventory::default());
+    let backends = config.backend.iter().map(backend).collect::<Result<HashMap<_, _>>>()?;
+
+    let ids = config.backend_ids();
+    for image in &config.image {
+        registry.seed_image(image.seed(&ids)).await?;
+    }
+    for flavor in &config.flavor {
+        registry.seed_flavor(flavor.seed()).await?;
+    }
+
+    let engine =
+        Engine::new(registry.clone(), inventory.clone(), keyring.clone(), backends.clone(), config.engine());
+    let (job_changes, heard) = mpsc::unbounded_channel();
+    let upkeep = Upkeep {
+        inventory: inventory.clone(),
+        registry: registry.clone(),
+        backends: backends.clone(),
+        adopted_tenant: TenantId::new(&config.adopted_tenant),
+        keyring: keyring.clone(),
+        jobs: job_changes,
+    };
+    let mut tasks = upkeep.start().await?;
+    let mut engine_tasks = engine.start(heard);
+    tasks.spawn(async move { while engine_tasks.join_next().await.is_some() {} });
+    let core = Core::new(inventory, registry, engine, backends, keyring, config.policy());
+    if let Some(settings) = config.lapse() {
+        tasks.spawn(lapse::enforce(core.clone(), settings));
+    }
+    tasks.spawn(crate::serve::purge_jobs(core.clone(), config.jobs.keep_hours));
+    Ok(Parts { core, tasks })
+}
+
+fn backend(entry: &BackendEntry) -> Result<(BackendId, Arc<dyn Backend>)> {
+    let id = BackendId::new(&entry.id);
+    let backend: Arc<dyn Backend> = match &entry.kind {
+        BackendKind::Libvirt(config) => babelvisor_libvirt::LibvirtBackend::new(id.clone(), config.clone())?,
+        BackendKind::Memory(config) => babelvisor_memory::MemoryBackend::new(id.clone(), (**config).clone()),
+    };
+    Ok((id, backend))
+}
+
+/// A `[[listen]]` entry with its dialects mounted.
+pub(crate) fn listener(config: &Config, core: &Arc<Core>, listen: &Listen) -> Listener {
+    Listener {
+        addresses: vec![listen.address],
+        tls: listen.tls.as_ref().map(|tls| TlsFiles { certificate: tls.certificate.clone(), key: tls.key.clone() }),
+        mounts: listen.dialects.iter().map(|name| mount(config, core, *name)).collect(),
+    }
+}
+
+fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
+    let (dialect, frontend): (Dialect, Arc<dyn Frontend>) = match name {
+        DialectName::GuestRest => {
+            let settings = config.guest_rest.clone();
+            (Dialect::GuestRest, babelvisor_guest_rest::GuestRest::new(core.clone(), settings))
+        }
+        DialectName::PveOpen => {
+            let settings = config.pve_open.clone();
+            (Dialect::PveOpen, babelvisor_pve_open::PveOpen::new(core.clone(), settings))
+        }
+        DialectName::V1Compute => (Dialect::V1Compute, Arc::new(babelvisor_v1_compute::V1Compute::new())),
+        DialectName::Zstack => (Dialect::Zstack, Arc::new(babelvisor_zstack::Zstack::new())),
+        DialectName::KvmTaskFeed => (Dialect::KvmTaskFeed, Arc::new(babelvisor_kvm_task_feed::KvmTaskFeed::new())),
+    };
+    Mount::from_contract(dialect, frontend)
+}

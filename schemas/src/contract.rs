@@ -58,14 +58,16 @@ pub struct Contract {
     fault: Option<String>,
 }
 
-struct Files {
-    catalog: &'static str,
-    companions: &'static str,
-    operations: &'static str,
-    leniencies: &'static str,
-    errors: &'static str,
-    dispositions: &'static str,
-    choices: &'static str,
+/// The texts of the files of one dialect.
+#[derive(Clone, Copy)]
+struct Files<'t> {
+    catalog: &'t str,
+    companions: &'t str,
+    operations: &'t str,
+    leniencies: &'t str,
+    errors: &'t str,
+    dispositions: &'t str,
+    choices: &'t str,
 }
 
 macro_rules! files {
@@ -82,7 +84,7 @@ macro_rules! files {
     };
 }
 
-fn files(dialect: Dialect) -> Files {
+fn files(dialect: Dialect) -> Files<'static> {
     match dialect {
         Dialect::GuestRest => files!("guest-rest"),
         Dialect::V1Compute => files!("v1-compute"),
@@ -98,7 +100,8 @@ pub fn contract(dialect: Dialect) -> &'static Contract {
     static NONE: OnceLock<Contract> = OnceLock::new();
     let cell = CONTRACTS.get(dialect.index()).unwrap_or(&NONE);
     cell.get_or_init(|| {
-        Contract::read(dialect).unwrap_or_else(|error| Contract::broken(dialect, error.to_string()))
+        Contract::read(dialect, files(dialect))
+            .unwrap_or_else(|error| Contract::broken(dialect, error.to_string()))
     })
 }
 
@@ -204,8 +207,7 @@ impl Contract {
         self.fault.as_deref()
     }
 
-    fn read(dialect: Dialect) -> Result<Contract, ContractError> {
-        let files = files(dialect);
+    fn read(dialect: Dialect, files: Files<'_>) -> Result<Contract, ContractError> {
         let mut catalog: Catalog = parse(dialect, "catalog.json", files.catalog)?;
         let mut companions: Companions = parse(dialect, "companions.json", files.companions)?;
         let promises: Operations = parse(dialect, "operations.json", files.operations)?;
@@ -315,11 +317,7 @@ struct ChoiceFile {
     choices: Vec<Choice>,
 }
 
-fn parse<T: DeserializeOwned>(
-    dialect: Dialect,
-    file: &'static str,
-    text: &'static str,
-) -> Result<T, ContractError> {
+fn parse<T: DeserializeOwned>(dialect: Dialect, file: &'static str, text: &str) -> Result<T, ContractError> {
     serde_json::from_str(text).map_err(|error| fault(dialect, file, error.to_string()))
 }
 
@@ -372,5 +370,105 @@ fn join(
         response: row.response,
         shared: Arc::clone(shared),
         compiled: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errors::{ErrorKind, TransportFault};
+
+    const PVE: Dialect = Dialect::PveOpen;
+
+    fn refused(file: &str, from: &str, to: &str) -> String {
+        let original = files(PVE);
+        let text = match file {
+            "catalog" => original.catalog,
+            "operations" => original.operations,
+            "choices" => original.choices,
+            "errors" => original.errors,
+            other => panic!("no file `{other}`"),
+        };
+        assert!(text.contains(from), "{file}.json has no `{from}`");
+        let altered = text.replacen(from, to, 1);
+        let files = match file {
+            "catalog" => Files {
+                catalog: &altered,
+                ..original
+            },
+            "operations" => Files {
+                operations: &altered,
+                ..original
+            },
+            "choices" => Files {
+                choices: &altered,
+                ..original
+            },
+            _ => Files {
+                errors: &altered,
+                ..original
+            },
+        };
+        Contract::read(PVE, files).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_slip_in_a_file_is_named() {
+        for (file, from, to, expected) in [
+            (
+                "catalog",
+                "\"pve.one\"",
+                "\"pve.two\"",
+                "`pve.one` does not exist",
+            ),
+            (
+                "catalog",
+                "\"pve-open\"",
+                "\"guest-rest\"",
+                "belongs to `guest-rest`",
+            ),
+            (
+                "catalog",
+                "\"type\": \"string\"",
+                "\"type\": \"strnig\"",
+                "unknown type `strnig`",
+            ),
+            ("operations", "\"pve.one\"", "\"pve.two\"", "`pve.one` is missing"),
+            ("operations", "\"built\"", "\"bulit\"", "unknown field `bulit`"),
+            (
+                "choices",
+                "\"structure\": \"Machine\"",
+                "\"structure\": \"Macine\"",
+                "`Macine` does not exist",
+            ),
+            ("errors", "\"NotFound\"", "\"NotFond\"", "`NotFound` is missing"),
+            (
+                "errors",
+                "\"unknown_path\"",
+                "\"unknown_pth\"",
+                "`unknown_path` is missing",
+            ),
+            (
+                "errors",
+                "\"code\": \"1021\"",
+                "\"code\": \"1022\"",
+                "unknown code `1021`",
+            ),
+        ] {
+            let fault = refused(file, from, to);
+            assert!(fault.contains(expected), "{file}: {from} → {to}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_contract_that_could_not_be_read_answers_nothing_as_success() {
+        let broken = Contract::broken(PVE, "made up".to_owned());
+        assert_eq!(broken.fault(), Some("made up"));
+        assert!(matches!(
+            broken.route("GET", "/v1/pve/open/image"),
+            Route::UnknownPath
+        ));
+        assert_eq!(broken.errors().for_kind(ErrorKind::NotFound).status, 500);
+        assert_eq!(broken.errors().for_fault(TransportFault::UnknownPath).status, 500);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::validate::Problem;
+use crate::validate::{Compiled, Problem, Violation};
 
 macro_rules! named_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -144,7 +144,7 @@ pub struct ErrorTable {
     problems: HashMap<Problem, Outcome>,
     success: Arc<ErrorRow>,
     fallback: Outcome,
-    body: Value,
+    body: Compiled,
 }
 
 #[derive(Debug, Deserialize)]
@@ -214,7 +214,15 @@ impl ErrorTable {
 
     /// JSON Schema of the body of a failure.
     pub fn body_schema(&self) -> &Value {
-        &self.body
+        &self.body.schema
+    }
+
+    /// Judges the body of a failure that is not plain text; for tests of the frontends.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate_body(&self, body: &Value) -> Result<(), Vec<Violation>> {
+        self.body.judge(body, Vec::new)
     }
 
     pub(crate) fn build(file: ErrorFile) -> Result<ErrorTable, String> {
@@ -262,7 +270,7 @@ impl ErrorTable {
             problems,
             success,
             fallback,
-            body: file.body,
+            body: Compiled::new(file.body),
         })
     }
 
@@ -294,7 +302,7 @@ impl ErrorTable {
                 parent: None,
                 reason: "chosen".to_owned(),
             },
-            body: Value::Bool(true),
+            body: Compiled::new(Value::Bool(true)),
         }
     }
 }

@@ -212,6 +212,10 @@ fn complaints(error: &ValidationError<'_>) -> Vec<Violation> {
             .collect(),
         ValidationErrorKind::Type { kind } => here(Problem::WrongType, type_words(kind)),
         ValidationErrorKind::Custom { .. } => here(Problem::WrongType, "integer".to_owned()),
+        // The first form is the documented one, the others are leniencies: its complaints say more.
+        ValidationErrorKind::AnyOf { context } if context.first().is_some_and(|form| !form.is_empty()) => {
+            context.iter().take(1).flatten().flat_map(complaints).collect()
+        }
         ValidationErrorKind::AnyOf { .. } => here(Problem::WrongType, "one of several forms".to_owned()),
         ValidationErrorKind::Minimum { limit } => here(Problem::OutOfRange, format!("at least {limit}")),
         ValidationErrorKind::Maximum { limit } => here(Problem::OutOfRange, format!("at most {limit}")),

@@ -8,6 +8,7 @@
 )]
 
 use babelvisor_schemas::{Dialect, ErrorKind, Problem, TransportFault, contract};
+use serde_json::json;
 
 #[test]
 fn every_kind_has_an_answer_in_every_dialect() {
@@ -182,4 +183,41 @@ fn a_documented_code_can_be_answered_by_itself() {
         (404, "404")
     );
     assert!(table.for_code("99999").is_none());
+}
+
+#[test]
+fn bodies_of_failures_are_told_from_good_answers() {
+    let samples = [
+        (
+            Dialect::GuestRest,
+            json!({"state": {"code": "404", "en-us": "Not found", "zh-cn": "未找到",
+                "sub": {"code": "40401", "zh-cn": "目标不存在: id"}}}),
+            json!({"state": {"code": 404, "en-us": "Not found", "zh-cn": "未找到"}}),
+        ),
+        (
+            Dialect::PveOpen,
+            json!({"code": 1021, "data": null, "msg": "机器不存在"}),
+            json!({"code": 0, "data": null, "msg": "success"}),
+        ),
+        (
+            Dialect::V1Compute,
+            json!({"scode": 22001, "desc": "", "message": "m", "message_cn": "c", "stack": ["s"], "data": {}}),
+            json!({"scode": 11057, "desc": "", "message": "m", "message_cn": "c", "stack": null, "data": {}}),
+        ),
+        (
+            Dialect::Zstack,
+            json!({"error": {"code": "SYS.1007", "description": "d", "details": "field[x]"}}),
+            json!({"error": {"code": 1007, "description": "d"}}),
+        ),
+        (
+            Dialect::KvmTaskFeed,
+            json!({"error": "not a report"}),
+            json!({"body": []}),
+        ),
+    ];
+    for (dialect, failure, other) in samples {
+        let table = contract(dialect).errors();
+        assert_eq!(table.validate_body(&failure), Ok(()), "{dialect}");
+        assert!(table.validate_body(&other).is_err(), "{dialect}");
+    }
 }

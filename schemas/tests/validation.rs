@@ -295,18 +295,41 @@ fn zstack_wants_the_action_key() {
 fn the_feed_reads_percentages_blanks_and_empty_text() {
     let report = operation(Dialect::KvmTaskFeed, "report.vm.status");
     let body = json!({"req": "vm.status", "sn": "CAS1", "body": [
-        {"name ": "a", "status": "5", "cpu_idle": "93.00", "mem_usage": " 49% ", "disk": [], "net": []}]});
+        {"name ": "a", "status": "5", "cpu_idle": "93.00", "mem_usage": " 49.25% ", "disk": [], "net": []}]});
     let (normal, verdict) = report.normalise(Part::Body, body);
     assert_eq!(verdict, Ok(()));
     let entry = &normal["body"][0];
     assert_eq!((&entry["name"], &entry["status"]), (&json!("a"), &json!(5)));
     assert_eq!(
         (&entry["cpu_idle"], &entry["mem_usage"]),
-        (&json!(93), &json!(49))
+        (&json!(93), &json!(49.25))
     );
     assert_eq!(
         first(report, Part::Body, &json!({"req": "vm.status", "body": []})),
         ("sn".to_owned(), Problem::Missing)
+    );
+}
+
+#[test]
+fn a_complaint_about_a_lenient_field_speaks_of_the_documented_form() {
+    let start = operation(Dialect::V1Compute, "compute.start");
+    let violation = refused(
+        start,
+        Part::Body,
+        &json!({"cluster_uuid": "c", "tenant": {"deep": 1}}),
+    )
+    .remove(0);
+    assert_eq!(
+        (violation.pointer.as_str(), violation.problem),
+        ("/tenant", Problem::WrongType)
+    );
+    assert_eq!(violation.expected, "string");
+    let report = operation(Dialect::KvmTaskFeed, "report.vm.status");
+    let body = json!({"req": "vm.status", "sn": "CAS1", "body": [{"name": "a", "cpu_idle": "a lot"}]});
+    let violation = refused(report, Part::Body, &body).remove(0);
+    assert_eq!(
+        (violation.pointer.as_str(), violation.problem),
+        ("/body/0/cpu_idle", Problem::Pattern)
     );
 }
 

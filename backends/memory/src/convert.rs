@@ -235,11 +235,11 @@ fn plug(backend: &BackendId, vm: VmId, spec: &NicSpec, slot: u32) -> Nic {
     }
 }
 
-/// A locally administered address; four bytes of the interface's id make two equal ones unlikely even among
-/// ten thousand guests.
+/// A locally administered address; with five bytes of the interface's id, two equal ones are unlikely among
+/// any number of guests that one process can hold.
 fn mac_of(nic: NicId) -> String {
-    let [a, b, c, d, ..] = *nic.0.as_bytes();
-    format!("52:54:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    let [a, b, c, d, e, ..] = *nic.0.as_bytes();
+    format!("52:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
 }
 
 fn check_mac(mac: &str) -> Result<()> {

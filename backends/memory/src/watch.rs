@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use babelvisor_core::Error;
 use babelvisor_core::backend::BackendEvent;
 use babelvisor_core::model::{Topology, VmFacts};
 use tokio::sync::broadcast::error::RecvError;
@@ -30,11 +31,7 @@ async fn one_connection(hypervisor: &Hypervisor, out: &mpsc::Sender<BackendEvent
     let lost = hypervisor.lost();
     tokio::pin!(lost);
     if let Some(reason) = hypervisor.down() {
-        tell(out, BackendEvent::Down(reason)).await?;
-        tokio::select! {
-            () = out.closed() => return Err(Closed),
-            () = hypervisor.found() => return Ok(()),
-        }
+        return outage(hypervisor, out, reason).await;
     }
     let (mut events, all, mut told) = {
         let world = hypervisor.world();
@@ -54,7 +51,7 @@ async fn one_connection(hypervisor: &Hypervisor, out: &mpsc::Sender<BackendEvent
         tokio::select! {
             biased;
             () = out.closed() => return Err(Closed),
-            reason = &mut lost => return tell(out, BackendEvent::Down(reason)).await,
+            reason = &mut lost => return outage(hypervisor, out, reason).await,
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 due = None;
                 told = tell_topology(hypervisor, out, told).await?;
@@ -67,6 +64,19 @@ async fn one_connection(hypervisor: &Hypervisor, out: &mpsc::Sender<BackendEvent
                 Err(RecvError::Lagged(_) | RecvError::Closed) => return Ok(()),
             },
         }
+    }
+}
+
+/// Tells of the loss, once, and waits until the connection is back.
+async fn outage(
+    hypervisor: &Hypervisor,
+    out: &mpsc::Sender<BackendEvent>,
+    reason: Error,
+) -> Result<(), Closed> {
+    tell(out, BackendEvent::Down(reason)).await?;
+    tokio::select! {
+        () = out.closed() => Err(Closed),
+        () = hypervisor.found() => Ok(()),
     }
 }
 

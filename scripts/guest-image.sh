@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
 [ $# -ge 1 ] || { sed -n '4s/^# *//p' "$0" >&2; exit 2; }
-OUT=$1
+OUT=$(mkdir -p "$1" && cd "$1" && pwd)
 case ${2:-cloud} in
     cloud)   META=linux-image-cloud-amd64; NAME=tiny ;;
     generic) META=linux-image-amd64; NAME=tiny-generic ;;
@@ -36,12 +36,7 @@ fi
 [ -n "$KERNEL" ] || fail "no kernel package found behind $META"
 PACKAGES=("$KERNEL" busybox-static qemu-guest-agent syslinux syslinux-common mtools)
 
-versions() {
-    local package
-    for package in "${PACKAGES[@]}"; do
-        apt-cache policy "$package" | awk -v name="$package" '/Candidate:/ { print name, $2 }'
-    done
-}
+versions() { apt-cache policy "${PACKAGES[@]}" | awk '/^[^ ]/ { name = $1 } /Candidate:/ { print name, $2 }'; }
 KEY=$( { cat "$0" "$FILES"/*; versions; } | sha256sum | cut -c1-16)
 IMAGE=$CACHE/guest/$NAME-$KEY.qcow2
 
@@ -81,6 +76,8 @@ ln -s /bin/busybox root/sbin/init
 ln -s /sbin/init root/init
 for file in say lease agent seed shutdown; do install -m 755 "$FILES/$file" "root/sbin/$file"; done
 ln -sf /bin/busybox root/sbin/getty
+# The kernel calls it by this path for what it finds missing.
+ln -sf /bin/busybox root/sbin/modprobe
 ln -sf /bin/busybox root/sbin/reboot
 install -m 755 "$FILES/chpasswd" root/usr/sbin/chpasswd
 install -m 755 "$FILES/rc" root/etc/rc
@@ -103,7 +100,7 @@ done
 
 # -- drivers, with what they depend on -------------------------------------------------------------------------------
 WANTED='virtio_pci virtio_blk virtio_net virtio_console virtio_scsi virtio_balloon virtio_rng sd_mod sr_mod ahci ata_piix
-    ata_generic e1000 e1000e 8139cp isofs vfat nls_cp437 nls_iso8859_1 nls_ascii button evdev i6300esb uhci_hcd ehci_pci xhci_pci usb_storage'
+    ata_generic e1000 e1000e 8139cp isofs vfat nls_cp437 nls_iso8859_1 nls_ascii nls_utf8 button evdev i6300esb uhci_hcd ehci_pci xhci_pci usb_storage'
 "$BUSYBOX" depmod -b "$WORK/unpacked" "$VERSION" 2>/dev/null || "$BUSYBOX" depmod -b "$WORK/unpacked/usr" "$VERSION"
 mkdir -p "root/lib/modules/$VERSION"
 for name in $WANTED; do

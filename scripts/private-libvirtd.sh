@@ -145,6 +145,16 @@ start_daemon() {
         [ $tries -lt 300 ] && alive || { cat "$DIR/log/ready.err" >&2; fail "libvirtd did not answer in 60 s; see $DIR/log"; }
         sleep 0.1
     done
+    # The test driver forgets everything when its last client leaves: hold one connection, so that the state lives as long
+    # as the daemon does.
+    : >"$DIR/holder.out"
+    inside virsh -q -c "$URI_TEST" "hostname; event --event lifecycle --loop" \
+        </dev/null >"$DIR/holder.out" 2>"$DIR/log/holder.err" &
+    until [ -s "$DIR/holder.out" ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 600 ] && alive || fail "the test driver does not answer; see $DIR/log"
+        sleep 0.05
+    done
 }
 
 set_up() {

@@ -7,6 +7,7 @@ mod jobs;
 mod leases;
 mod lines;
 mod records;
+mod redis_server;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,14 +23,14 @@ use super::{
 use crate::command::{COMMAND_VERSION, Command, Power, PowerAction, Subject, WhenBusy};
 use crate::model::{BackendId, Job, JobId, JobState, TenantId, Timestamp, VmId};
 
+use redis_server::redis;
+
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A lease that no test outlives.
 const LONG: Duration = Duration::from_secs(60);
 /// A lease that runs out while the test looks on.
 const SHORT: Duration = Duration::from_millis(150);
-/// No waiting for a job.
-const NOW: Duration = Duration::ZERO;
 
 /// A store under test.
 #[async_trait]
@@ -285,4 +286,4 @@ macro_rules! suite_for {
     )*}};
 }
 
-suite_for! { embedded }
+suite_for! { embedded redis }

@@ -268,9 +268,12 @@ stop() {
     local pid=
     [ -s "$DIR/supervisor.pid" ] && pid=$(cat "$DIR/supervisor.pid")
     [ -n "$pid" ] && kill "$pid" 2>/dev/null || true
-    # The supervisor cleans up; where it is gone, we do.
+    # The supervisor cleans up, the directory last; where it is gone already, we do.
     local tries=0
-    while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+    while [ -n "$pid" ] && [ -d "$DIR" ] && kill -0 "$pid" 2>/dev/null && [ $tries -lt 200 ]; do
+        sleep 0.05
+        tries=$((tries + 1))
+    done
     [ -d "$DIR" ] && clean_up
     return 0
 }

@@ -163,20 +163,32 @@ impl Engine {
             .ok_or_else(|| Error::not_found("job", id))?;
         if stored.state.ended() {
             self.forget_waiters(id);
-            return Ok(stored);
+            return self.caught_up(stored).await;
         }
         let told = tokio::time::timeout_at(until.into(), ended.wait_for(Option::is_some)).await;
         let told = told.ok().and_then(|ended| ended.ok().and_then(|job| job.clone()));
         if let Some(job) = told {
-            return Ok(job);
+            return self.caught_up(job).await;
         }
         drop(ended);
         self.forget_waiters(id);
-        self.around
+        let stored = self
+            .around
             .store
             .job(id)
             .await?
-            .ok_or_else(|| Error::not_found("job", id))
+            .ok_or_else(|| Error::not_found("job", id))?;
+        self.caught_up(stored).await
+    }
+
+    /// Whoever was told of an end must find what it changed: the store may be ahead of our inventory.
+    async fn caught_up(&self, job: Job) -> Result<Job> {
+        if job.state.ended() && changes_record(&job.command, job.state) {
+            let record = self.around.registry.vm(job.command.vm()).await?;
+            self.around.inventory.records(record.into_iter().collect());
+        }
+        self.around.inventory.job(&job);
+        Ok(job)
     }
 
     /// Stops taking jobs, lets running ones end for a while, and leaves the rest to be taken over.
@@ -410,12 +422,7 @@ impl Engine {
         end: &JobEnd,
     ) -> Result<Option<(crate::model::VmRecord, u64)>> {
         let vm: VmId = context.job.command.vm();
-        let changes = match (&context.job.command, end.state) {
-            (Command::CreateVm(_), _) => true,
-            (Command::DeleteVm(_), JobState::Succeeded) => true,
-            (Command::DeleteVm(_) | Command::Power(_), _) => false,
-        };
-        if !changes {
+        if !changes_record(&context.job.command, end.state) {
             return Ok(None);
         }
         let Some((mut record, version)) = self.around.registry.vm(vm).await? else {
@@ -465,6 +472,15 @@ fn claimed_job(job: Job, claim: &Claim) -> Job {
         epoch: claim.epoch,
         started: Some(Timestamp::now()),
         ..job
+    }
+}
+
+/// Whether a job's end in `state` is noted in its VM's record.
+const fn changes_record(command: &Command, state: JobState) -> bool {
+    match command {
+        Command::CreateVm(_) => true,
+        Command::DeleteVm(_) => matches!(state, JobState::Succeeded),
+        Command::Power(_) => false,
     }
 }
 

@@ -217,6 +217,14 @@ impl Control {
             .add_volume(pool, name, capacity, format, Origin::Given, None)
     }
 
+    /// Removes a volume behind the gateway's back; absent is success.
+    ///
+    /// # Errors
+    /// `IllegalState` when a running VM or a layer needs it.
+    pub fn remove_volume_from_outside(&self, pool: &str, name: &str) -> Result<()> {
+        self.hypervisor.world().delete_volume(pool, name)
+    }
+
     /// Lets a guest ignore the power button, so that a shutdown ends only by its deadline and a reboot does
     /// nothing.
     ///

@@ -21,8 +21,10 @@ mod config;
 mod control;
 mod convert;
 mod error;
+mod hosts;
 mod power;
 mod quirks;
+mod restore;
 mod state_file;
 mod tasks;
 mod volumes;
@@ -35,3 +37,8 @@ pub use config::{Delay, Fault, HostsConfig, ImageConfig, MemoryConfig, PoolConfi
 pub use control::{Control, ForeignVm};
 pub use quirks::CallRecord;
 pub use state_file::{StoredState, read_state};
+
+/// What the backend declares when nothing is taken away: for reports that are made without a hypervisor.
+pub fn declared() -> babelvisor_core::capability::CapabilitySet {
+    capability::declared(&std::collections::BTreeMap::new())
+}

@@ -7,8 +7,9 @@ use babelvisor_core::{Error, ErrorKind, Result};
 
 use crate::convert::native_key;
 use crate::error;
+use crate::restore::stored_volume;
 use crate::state_file::Line;
-use crate::world::{Disk, Event, Origin, World, is_up, stored_volume};
+use crate::world::{Disk, Event, Origin, World, is_up};
 
 /// What a seed takes.
 const SEED_SIZE: u64 = 1 << 20;

@@ -2,13 +2,12 @@
 //! it: onto disk, into the events, to whoever waits for the guest. All of it is synchronous and under one
 //! lock, so that events, file and answers agree about the order of changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    BackendId, GuestSetup, Host, HostId, Network, NetworkId, NicId, NicSource, PoolId, PowerState,
-    StoragePool, Topology, VmFacts, VmId, Volume,
+    BackendId, GuestSetup, NetworkId, NicId, NicSource, PoolId, PowerState, VmFacts, VmId, Volume,
 };
 use babelvisor_core::secret::{Sealed, Secret};
 use babelvisor_core::{Error, ErrorKind, Result};
@@ -18,7 +17,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::config::MemoryConfig;
 use crate::convert::{Plan, native_key};
 use crate::error;
-use crate::state_file::{Held, Line, StateFile, StoredGuest, StoredVolume};
+use crate::hosts::{HostSlot, Pool, host};
+use crate::restore::{stored_guest, stored_volume};
+use crate::state_file::{Line, StateFile};
 
 /// Events that a watcher may lag behind before it must read everything anew.
 const EVENT_BACKLOG: usize = 4096;
@@ -98,70 +99,16 @@ pub(crate) struct Disk {
     pub(crate) layers: usize,
 }
 
-pub(crate) struct HostSlot {
-    pub(crate) host: Host,
-    pub(crate) guests: usize,
-    /// Memory of guests that are up.
-    pub(crate) used: u64,
-    pub(crate) ports: Ports,
-}
-
-pub(crate) struct Pool {
-    pub(crate) id: PoolId,
-    pub(crate) capacity: u64,
-    pub(crate) used: u64,
-}
-
-/// A host's display ports; the lowest free one is given out.
-pub(crate) struct Ports {
-    returned: BTreeSet<u16>,
-    next: Option<u16>,
-}
-
-impl Ports {
-    const FIRST: u16 = 5900;
-
-    fn new() -> Self {
-        Self {
-            returned: BTreeSet::new(),
-            next: Some(Self::FIRST),
-        }
-    }
-
-    pub(crate) fn take(&mut self) -> Option<u16> {
-        self.returned.pop_first().or_else(|| {
-            let port = self.next?;
-            self.next = port.checked_add(1);
-            Some(port)
-        })
-    }
-
-    pub(crate) fn give_back(&mut self, port: u16) {
-        self.returned.insert(port);
-    }
-
-    /// Marks a port as taken that a guest has kept over a restart.
-    fn keep(&mut self, port: u16) {
-        while self.next.is_some_and(|next| next <= port) {
-            if let Some(passed) = self.next {
-                self.returned.insert(passed);
-                self.next = passed.checked_add(1);
-            }
-        }
-        self.returned.remove(&port);
-    }
-}
-
 /// The simulated hypervisor.
 pub(crate) struct World {
     pub(crate) id: BackendId,
     pub(crate) hosts: Vec<HostSlot>,
     pub(crate) pools: BTreeMap<String, Pool>,
-    networks: BTreeMap<String, NetworkId>,
+    pub(crate) networks: BTreeMap<String, NetworkId>,
     pub(crate) guests: BTreeMap<VmId, Guest>,
     names: HashMap<String, VmId>,
     pub(crate) disks: BTreeMap<String, Disk>,
-    leases: HashSet<Ipv4Addr>,
+    pub(crate) leases: HashSet<Ipv4Addr>,
     /// Whether guests report addresses at all.
     pub(crate) reports_addresses: bool,
     file: Option<StateFile>,
@@ -253,70 +200,6 @@ impl World {
         self.broken.take().map_or(Ok(()), Err)
     }
 
-    /// Takes over what the state file holds. What was under way has ended while nobody looked.
-    fn remember(&mut self, held: Held) {
-        for StoredVolume { volume, origin } in held.volumes.into_values() {
-            let pool = self.pools.iter_mut().find(|(_, pool)| pool.id == volume.pool);
-            if let Some((_, pool)) = pool {
-                pool.used = pool.used.saturating_add(volume.capacity);
-            }
-            let disk = Disk {
-                volume,
-                origin,
-                attached: None,
-                layers: 0,
-            };
-            self.disks.insert(disk.volume.native.clone(), disk);
-        }
-        let bases: Vec<String> = self
-            .disks
-            .values()
-            .filter_map(|disk| match &disk.origin {
-                Origin::Layer { base } => Some(base.clone()),
-                Origin::Blank | Origin::Given | Origin::Copy | Origin::Seed { .. } => None,
-            })
-            .collect();
-        for base in bases {
-            if let Some(base) = self.disks.get_mut(&base) {
-                base.layers += 1;
-            }
-        }
-        for stored in held.guests.into_values() {
-            let (id, transition, ignores) = (stored.facts.id, stored.transition, stored.ignores_acpi);
-            self.remember_guest(stored);
-            match transition {
-                Some(Transition::Booting) => self.set_power(id, PowerState::Running),
-                Some(Transition::ShuttingDown) if !ignores => self.set_power(id, PowerState::Off),
-                Some(Transition::ShuttingDown) | None => continue,
-            }
-            self.keep_guest(id);
-        }
-    }
-
-    fn remember_guest(&mut self, stored: StoredGuest) {
-        let facts = stored.facts;
-        if let Some(slot) = self.hosts.iter_mut().find(|slot| slot.host.id == facts.host) {
-            for port in facts.graphics.iter().filter_map(|display| display.port) {
-                slot.ports.keep(port);
-            }
-            if is_up(facts.power) {
-                slot.used = slot.used.saturating_add(facts.memory.current);
-            }
-        }
-        self.leases.extend(stored.leases.iter().flatten());
-        self.enter(Guest {
-            facts: Arc::new(facts),
-            title: stored.title,
-            ignores_acpi: stored.ignores_acpi,
-            boots: stored.boots,
-            leases: stored.leases,
-            password: stored.password.map(|sealed| Password { plain: None, sealed }),
-            transition: None,
-            generation: 0,
-            waiters: None,
-        });
-    }
-
     /// Adds a guest, off, on the host with the fewest. Nothing is kept or announced yet.
     pub(crate) fn add(&mut self, plan: Plan, password: Option<Password>) -> Result<VmId> {
         let id = plan.id;
@@ -376,7 +259,8 @@ impl World {
         Ok(id)
     }
 
-    fn enter(&mut self, guest: Guest) {
+    /// Takes a guest in, with its name, its volumes and its place on a host.
+    pub(crate) fn enter(&mut self, guest: Guest) {
         let facts = &guest.facts;
         if let Some(slot) = self.hosts.iter_mut().find(|slot| slot.host.id == facts.host) {
             slot.guests += 1;
@@ -518,43 +402,6 @@ impl World {
             .map(|guest| Arc::clone(&guest.facts))
             .collect()
     }
-
-    pub(crate) fn topology(&self) -> Topology {
-        Topology {
-            hosts: self
-                .hosts
-                .iter()
-                .map(|slot| Host {
-                    memory_free: Some(slot.host.memory.saturating_sub(slot.used)),
-                    ..slot.host.clone()
-                })
-                .collect(),
-            pools: self
-                .pools
-                .iter()
-                .map(|(name, pool)| StoragePool {
-                    id: pool.id,
-                    backend: self.id.clone(),
-                    name: name.clone(),
-                    kind: "memory".to_owned(),
-                    capacity: pool.capacity,
-                    available: pool.capacity.saturating_sub(pool.used),
-                    active: true,
-                })
-                .collect(),
-            networks: self
-                .networks
-                .iter()
-                .map(|(name, id)| Network {
-                    id: *id,
-                    backend: self.id.clone(),
-                    name: name.clone(),
-                    bridge: None,
-                    active: true,
-                })
-                .collect(),
-        }
-    }
 }
 
 /// Whether a guest in this state holds memory, ports and addresses.
@@ -577,62 +424,4 @@ fn sources(facts: &VmFacts) -> impl Iterator<Item = &str> {
         .iter()
         .filter_map(|medium| medium.source.as_deref());
     disks.chain(media)
-}
-
-fn host(id: &BackendId, config: &MemoryConfig, number: u32) -> HostSlot {
-    let name = format!("host-{number}");
-    HostSlot {
-        host: Host {
-            id: HostId::computed(id, &name),
-            backend: id.clone(),
-            name,
-            address: Some(config.hosts.address.clone()),
-            cpus: config.hosts.cpus,
-            memory: config.hosts.memory,
-            memory_free: None,
-            hypervisor: concat!("Babelvisor memory ", env!("CARGO_PKG_VERSION")).to_owned(),
-            cluster: config.cluster.clone(),
-            zone: config.zone.clone(),
-        },
-        guests: 0,
-        used: 0,
-        ports: Ports::new(),
-    }
-}
-
-fn stored_guest(guest: &Guest) -> StoredGuest {
-    StoredGuest {
-        facts: VmFacts::clone(&guest.facts),
-        title: guest.title.clone(),
-        ignores_acpi: guest.ignores_acpi,
-        boots: guest.boots,
-        leases: guest.leases.clone(),
-        password: guest.password.as_ref().map(|password| password.sealed.clone()),
-        transition: guest.transition,
-    }
-}
-
-pub(crate) fn stored_volume(disk: &Disk) -> StoredVolume {
-    StoredVolume {
-        volume: disk.volume.clone(),
-        origin: disk.origin.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lowest_free_port_is_given_out() {
-        let mut ports = Ports::new();
-        ports.keep(5902);
-        assert_eq!(ports.take(), Some(5900));
-        assert_eq!(ports.take(), Some(5901));
-        assert_eq!(ports.take(), Some(5903));
-        ports.give_back(5901);
-        assert_eq!(ports.take(), Some(5901));
-        ports.keep(u16::MAX);
-        assert_eq!(ports.take(), Some(5904));
-    }
 }

@@ -218,3 +218,80 @@ async fn a_long_life_does_not_grow_the_file_for_ever() {
     let held = read_state(&path).unwrap();
     assert_eq!((held.vms, held.volumes.len()), (bench.control.vms(), 1));
 }
+
+/// Names the folder of the hypervisor that [`a_hypervisor_to_be_killed`] runs.
+const FOLDER: &str = "BABELVISOR_TEST_HYPERVISOR";
+
+/// Not a test by itself: the process that [`a_killed_process_leaves_a_whole_hypervisor`] kills.
+#[tokio::test]
+#[ignore = "runs for ever; started by a_killed_process_leaves_a_whole_hypervisor"]
+async fn a_hypervisor_to_be_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let bench = Bench::new(kept(Path::new(&folder)));
+    for number in 0_u64.. {
+        let name = format!("vm-{number}");
+        let volume = blank(&name, 1);
+        bench.backend.create_volume(&bench.call(), &volume).await.unwrap();
+        let vm = bench.running(&name).await;
+        if number % 2 == 1 {
+            bench.control.remove_from_outside(vm.id).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_a_whole_hypervisor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hypervisor.json");
+    let mut guests = 0;
+    for round in 1..=3 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "restart::a_hypervisor_to_be_killed", "--ignored"])
+            .env(FOLDER, folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        // The file is read while it is being written: it must be whole at any moment.
+        let grown = loop {
+            let found = read_state(&path).unwrap().vms.len();
+            if found >= 50 * round {
+                break true;
+            }
+            if std::time::Instant::now() > deadline {
+                break false;
+            }
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(grown, "round {round}: too few guests");
+        let held = read_state(&path).unwrap();
+        assert!(held.vms.len() >= guests);
+        guests = held.vms.len();
+        for vm in held.vms.iter().filter(|vm| vm.name.starts_with("vm-")) {
+            let made = held.volumes.iter().any(|volume| volume.name == vm.name);
+            assert!(made, "the volume of {} was made before it", vm.name);
+        }
+        // Each killed process leaves at most one guest between its definition and its start.
+        let off = held.vms.iter().filter(|vm| vm.power == PowerState::Off).count();
+        assert!(off <= round, "{off} in round {round}");
+        let bench = Bench::new(kept(folder.path()));
+        assert_eq!(bench.control.volumes(), held.volumes);
+        assert_eq!(bench.control.vms().len(), guests);
+        // The names are free again for the next round, as are the volumes'.
+        for vm in bench.control.vms() {
+            bench
+                .control
+                .rename_from_outside(vm.id, &format!("{round}-{}", vm.id))
+                .unwrap();
+        }
+        for volume in held
+            .volumes
+            .iter()
+            .filter(|volume| volume.name.starts_with("vm-"))
+        {
+            let (control, name) = (&bench.control, &volume.name);
+            control.remove_volume_from_outside("default", name).unwrap();
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod bad_input;
 mod contract;
 mod drain;
 mod limits;
+mod observe;
 mod requests;
 mod support;
 mod tls;

@@ -23,5 +23,8 @@ pub fn may_see(caller: &Caller, vm: &Vm) -> bool {
 pub fn page(now: &Snapshot, caller: &Caller, offset: usize, limit: usize) -> (Vec<Arc<Vm>>, usize) {
     let visible = now.visible(scope(caller));
     let total = visible.len();
-    (visible.values().skip(offset).take(limit).cloned().collect(), total)
+    (
+        visible.values().skip(offset).take(limit).cloned().collect(),
+        total,
+    )
 }

@@ -15,7 +15,10 @@ use crate::{assemble, config};
 /// # Errors
 /// A text for people.
 pub(crate) fn add(new: &AddAccount) -> Result<(), Failure> {
-    let options = ServeOptions { common: new.common.clone(), ..ServeOptions::default() };
+    let options = ServeOptions {
+        common: new.common.clone(),
+        ..ServeOptions::default()
+    };
     let config = config::load(&options)?;
     let (secret, made) = match &new.secret_file {
         Some(path) => (read_secret(path)?, false),
@@ -33,7 +36,9 @@ pub(crate) fn add(new: &AddAccount) -> Result<(), Failure> {
         vm_quota: new.vm_quota,
         password: secret.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let registry = Registry::new(assemble::store(&config).await?);
         registry.add_account(account).await

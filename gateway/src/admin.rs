@@ -26,8 +26,18 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// A desk on these parts.
-    pub(crate) fn new(core: Arc<Core>, metrics: PrometheusHandle, readiness: Readiness, store: StoreKind) -> Self {
-        Self { core, metrics, readiness, store }
+    pub(crate) fn new(
+        core: Arc<Core>,
+        metrics: PrometheusHandle,
+        readiness: Readiness,
+        store: StoreKind,
+    ) -> Self {
+        Self {
+            core,
+            metrics,
+            readiness,
+            store,
+        }
     }
 }
 
@@ -45,8 +55,15 @@ impl AdminSource for Desk {
         // One backend down degrades only its own machines; all down is not ready.
         if !self.core.backends().keys().any(|id| now.backend_up(id)) {
             for id in self.core.backends().keys() {
-                let why = now.backends.get(id).and_then(|state| state.error.as_ref()).map(ToString::to_string);
-                reasons.push(format!("backend {id}: {}", why.unwrap_or_else(|| "not connected yet".to_owned())));
+                let why = now
+                    .backends
+                    .get(id)
+                    .and_then(|state| state.error.as_ref())
+                    .map(ToString::to_string);
+                reasons.push(format!(
+                    "backend {id}: {}",
+                    why.unwrap_or_else(|| "not connected yet".to_owned())
+                ));
             }
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
@@ -56,7 +73,8 @@ impl AdminSource for Desk {
         let now = self.core.now();
         for (id, backend) in self.core.backends() {
             let up = if now.backend_up(id) { 1.0 } else { 0.0 };
-            metrics::gauge!("gateway_backend_up", "backend" => id.to_string(), "kind" => backend.kind()).set(up);
+            metrics::gauge!("gateway_backend_up", "backend" => id.to_string(), "kind" => backend.kind())
+                .set(up);
         }
         #[allow(clippy::cast_precision_loss, reason = "counts of this size are exact")]
         {
@@ -77,7 +95,9 @@ impl AdminSource for Desk {
     }
 
     async fn vm(&self, id: &str) -> Result<Option<Value>, String> {
-        let Ok(id) = id.parse::<VmId>() else { return Ok(None) };
+        let Ok(id) = id.parse::<VmId>() else {
+            return Ok(None);
+        };
         let now = self.core.now();
         Ok(now.vms.get(&id).map(|vm| {
             let mut view = vm_view(vm);
@@ -90,14 +110,31 @@ impl AdminSource for Desk {
     }
 
     async fn jobs(&self) -> Result<Value, String> {
-        let filter = JobFilter { unfinished: false, limit: JOBS };
-        let jobs = self.core.registry().store().jobs(&filter).await.map_err(|error| error.to_string())?;
+        let filter = JobFilter {
+            unfinished: false,
+            limit: JOBS,
+        };
+        let jobs = self
+            .core
+            .registry()
+            .store()
+            .jobs(&filter)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(json!({ "jobs": jobs.iter().map(job_view).collect::<Vec<_>>() }))
     }
 
     async fn job(&self, id: &str) -> Result<Option<Value>, String> {
-        let Ok(id) = id.parse::<JobId>() else { return Ok(None) };
-        let job = self.core.registry().store().job(id).await.map_err(|error| error.to_string())?;
+        let Ok(id) = id.parse::<JobId>() else {
+            return Ok(None);
+        };
+        let job = self
+            .core
+            .registry()
+            .store()
+            .job(id)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(job.as_ref().map(job_view))
     }
 

@@ -36,7 +36,11 @@ pub(crate) async fn store(config: &Config) -> Result<Arc<dyn Store>> {
     match config.store.kind {
         StoreKind::Embedded => {
             let dir = config.state_dir();
-            let path = config.store.path.clone().unwrap_or_else(|| dir.join("store.redb"));
+            let path = config
+                .store
+                .path
+                .clone()
+                .unwrap_or_else(|| dir.join("store.redb"));
             if let Some(parent) = path.parent() {
                 make_private_dir(parent)?;
             }
@@ -44,7 +48,11 @@ pub(crate) async fn store(config: &Config) -> Result<Arc<dyn Store>> {
         }
         StoreKind::Redis => {
             let url = config.store.url.as_deref().unwrap_or_default();
-            let prefix = config.store.prefix.as_deref().unwrap_or(babelvisor_core::store::redis::DEFAULT_PREFIX);
+            let prefix = config
+                .store
+                .prefix
+                .as_deref()
+                .unwrap_or(babelvisor_core::store::redis::DEFAULT_PREFIX);
             Ok(Arc::new(RedisStore::connect(url, prefix).await?))
         }
     }
@@ -53,7 +61,10 @@ pub(crate) async fn store(config: &Config) -> Result<Arc<dyn Store>> {
 /// A directory that only its owner can read: it holds the store and the key.
 fn make_private_dir(path: &std::path::Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
     made.map_err(|error| Error::internal(format!("directory {}: {error}", path.display())))
 }
 
@@ -63,14 +74,22 @@ fn make_private_dir(path: &std::path::Path) -> Result<()> {
 /// Those of the store and key file; backends that are down are no error, they heal.
 pub(crate) async fn parts(config: &Config) -> Result<Parts> {
     let store = store(config).await?;
-    let key_file = config.secrets.key_file.clone().unwrap_or_else(|| config.state_dir().join("secret.key"));
+    let key_file = config
+        .secrets
+        .key_file
+        .clone()
+        .unwrap_or_else(|| config.state_dir().join("secret.key"));
     if let Some(parent) = key_file.parent() {
         make_private_dir(parent)?;
     }
     let keyring = Arc::new(Keyring::load_or_create(&key_file)?);
     let registry = Registry::new(store);
     let inventory = Arc::new(Inventory::default());
-    let backends = config.backend.iter().map(backend).collect::<Result<HashMap<_, _>>>()?;
+    let backends = config
+        .backend
+        .iter()
+        .map(backend)
+        .collect::<Result<HashMap<_, _>>>()?;
 
     let ids = config.backend_ids();
     for image in &config.image {
@@ -80,8 +99,13 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
         registry.seed_flavor(flavor.seed()).await?;
     }
 
-    let engine =
-        Engine::new(registry.clone(), inventory.clone(), keyring.clone(), backends.clone(), config.engine());
+    let engine = Engine::new(
+        registry.clone(),
+        inventory.clone(),
+        keyring.clone(),
+        backends.clone(),
+        config.engine(),
+    );
     let (job_changes, heard) = mpsc::unbounded_channel();
     let upkeep = Upkeep {
         inventory: inventory.clone(),
@@ -115,8 +139,15 @@ fn backend(entry: &BackendEntry) -> Result<(BackendId, Arc<dyn Backend>)> {
 pub(crate) fn listener(config: &Config, core: &Arc<Core>, listen: &Listen) -> Listener {
     Listener {
         addresses: vec![listen.address],
-        tls: listen.tls.as_ref().map(|tls| TlsFiles { certificate: tls.certificate.clone(), key: tls.key.clone() }),
-        mounts: listen.dialects.iter().map(|name| mount(config, core, *name)).collect(),
+        tls: listen.tls.as_ref().map(|tls| TlsFiles {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        }),
+        mounts: listen
+            .dialects
+            .iter()
+            .map(|name| mount(config, core, *name))
+            .collect(),
     }
 }
 
@@ -124,15 +155,27 @@ fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
     let (dialect, frontend): (Dialect, Arc<dyn Frontend>) = match name {
         DialectName::GuestRest => {
             let settings = config.guest_rest.clone();
-            (Dialect::GuestRest, babelvisor_guest_rest::GuestRest::new(core.clone(), settings))
+            (
+                Dialect::GuestRest,
+                babelvisor_guest_rest::GuestRest::new(core.clone(), settings),
+            )
         }
         DialectName::PveOpen => {
             let settings = config.pve_open.clone();
-            (Dialect::PveOpen, babelvisor_pve_open::PveOpen::new(core.clone(), settings))
+            (
+                Dialect::PveOpen,
+                babelvisor_pve_open::PveOpen::new(core.clone(), settings),
+            )
         }
-        DialectName::V1Compute => (Dialect::V1Compute, Arc::new(babelvisor_v1_compute::V1Compute::new())),
+        DialectName::V1Compute => (
+            Dialect::V1Compute,
+            Arc::new(babelvisor_v1_compute::V1Compute::new()),
+        ),
         DialectName::Zstack => (Dialect::Zstack, Arc::new(babelvisor_zstack::Zstack::new())),
-        DialectName::KvmTaskFeed => (Dialect::KvmTaskFeed, Arc::new(babelvisor_kvm_task_feed::KvmTaskFeed::new())),
+        DialectName::KvmTaskFeed => (
+            Dialect::KvmTaskFeed,
+            Arc::new(babelvisor_kvm_task_feed::KvmTaskFeed::new()),
+        ),
     };
     Mount::from_contract(dialect, frontend)
 }

@@ -138,7 +138,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Serve(options) => serve::run(&options),
         Command::CheckConfig(options) => {
-            let options = ServeOptions { common: options, ..ServeOptions::default() };
+            let options = ServeOptions {
+                common: options,
+                ..ServeOptions::default()
+            };
             let config = config::load(&options)?;
             print(&config.summary());
             Ok(())

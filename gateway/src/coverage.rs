@@ -36,7 +36,10 @@ struct Cell {
 
 /// The backends by folder with what they declare at their fullest set-up.
 fn backends() -> [(&'static str, CapabilitySet); 2] {
-    [("libvirt", babelvisor_libvirt::declared()), ("memory", babelvisor_memory::declared())]
+    [
+        ("libvirt", babelvisor_libvirt::declared()),
+        ("memory", babelvisor_memory::declared()),
+    ]
 }
 
 fn cell(operation: &Operation, name: &str, declared: &CapabilitySet, book: &Book) -> Cell {
@@ -48,17 +51,29 @@ fn cell(operation: &Operation, name: &str, declared: &CapabilitySet, book: &Book
         .cloned();
     if !operation.built {
         let reason = Some("the operation is not built yet".to_owned());
-        return Cell { support: "not yet", reason, verified: None };
+        return Cell {
+            support: "not yet",
+            reason,
+            verified: None,
+        };
     }
     // The weakest of what it needs decides.
     let mut weakest: &Support = &Support::Native;
-    for capability in operation.capabilities.iter().filter_map(|name| Capability::from_str(name).ok()) {
+    for capability in operation
+        .capabilities
+        .iter()
+        .filter_map(|name| Capability::from_str(name).ok())
+    {
         let support = declared.get(capability);
         if rank(support) > rank(weakest) {
             weakest = support;
         }
     }
-    Cell { support: weakest.word(), reason: weakest.reason().map(str::to_owned), verified }
+    Cell {
+        support: weakest.word(),
+        reason: weakest.reason().map(str::to_owned),
+        verified,
+    }
 }
 
 const fn rank(support: &Support) -> u8 {
@@ -91,7 +106,8 @@ pub(crate) fn json() -> Value {
             .iter()
             .map(|(name, declared)| {
                 let cell = cell(operation, name, declared, &book);
-                let value = json!({ "support": cell.support, "reason": cell.reason, "verified": cell.verified });
+                let value =
+                    json!({ "support": cell.support, "reason": cell.reason, "verified": cell.verified });
                 ((*name).to_owned(), value)
             })
             .collect();
@@ -106,7 +122,10 @@ pub(crate) fn json() -> Value {
         })
     };
     let of = |wanted: &str| -> Vec<Value> {
-        all_operations().filter(|operation| origin(operation) == wanted).map(row).collect()
+        all_operations()
+            .filter(|operation| origin(operation) == wanted)
+            .map(row)
+            .collect()
     };
     json!({ "operations": of("documented"), "companions": of("companion") })
 }
@@ -129,7 +148,12 @@ pub(crate) fn text() -> String {
             })
             .collect();
         let path = operation.path.as_str();
-        lines.push(format!("{:<11} {:<22} {:<6} {path}", operation.dialect.name(), operation.id, operation.method));
+        lines.push(format!(
+            "{:<11} {:<22} {:<6} {path}",
+            operation.dialect.name(),
+            operation.id,
+            operation.method
+        ));
         lines.push(format!("            {}", cells.join("; ")));
     }
     lines.join("\n")
@@ -139,7 +163,10 @@ pub(crate) fn text() -> String {
 pub(crate) fn markdown() -> String {
     let book = book();
     let backends = backends();
-    let mut lines = vec!["| dialect | documented | built | companions built |".to_owned(), "|---|---|---|---|".to_owned()];
+    let mut lines = vec![
+        "| dialect | documented | built | companions built |".to_owned(),
+        "|---|---|---|---|".to_owned(),
+    ];
     let count = |dialect: &str, wanted: &str, built: bool| {
         all_operations()
             .filter(|operation| operation.dialect.name() == dialect && origin(operation) == wanted)
@@ -163,7 +190,9 @@ pub(crate) fn markdown() -> String {
             let found = backends.iter().find(|(name, _)| *name == wanted);
             found.map_or_else(String::new, |(name, declared)| {
                 let cell = cell(operation, name, declared, &book);
-                let setups = cell.verified.map(|runs| runs.into_iter().map(|run| run.setup).collect::<Vec<_>>());
+                let setups = cell
+                    .verified
+                    .map(|runs| runs.into_iter().map(|run| run.setup).collect::<Vec<_>>());
                 match setups {
                     Some(setups) => format!("{}, verified: {}", cell.support, setups.join(", ")),
                     None => cell.support.to_owned(),
@@ -174,7 +203,11 @@ pub(crate) fn markdown() -> String {
             "| {} | {}{} | `{} {}` | {} | {} |",
             operation.dialect.name(),
             operation.id,
-            if operation.origin == Origin::Companion { " (companion)" } else { "" },
+            if operation.origin == Origin::Companion {
+                " (companion)"
+            } else {
+                ""
+            },
             operation.method,
             operation.path.as_str(),
             shown("memory"),
@@ -187,8 +220,13 @@ pub(crate) fn markdown() -> String {
 fn summary() -> String {
     let documented = || all_operations().filter(|operation| operation.origin == Origin::Documented);
     let built = documented().filter(|operation| operation.built).count();
-    let companions = all_operations().filter(|op| op.origin == Origin::Companion && op.built).count();
-    format!("{} documented operations, {built} built; {companions} companions built", documented().count())
+    let companions = all_operations()
+        .filter(|op| op.origin == Origin::Companion && op.built)
+        .count();
+    format!(
+        "{} documented operations, {built} built; {companions} companions built",
+        documented().count()
+    )
 }
 
 #[cfg(test)]
@@ -207,7 +245,11 @@ mod tests {
     fn every_capability_that_a_contract_names_exists() {
         for operation in all_operations() {
             for name in &operation.capabilities {
-                assert!(Capability::from_str(name).is_ok(), "{} needs {name}", operation.id);
+                assert!(
+                    Capability::from_str(name).is_ok(),
+                    "{} needs {name}",
+                    operation.id
+                );
             }
         }
     }
@@ -217,8 +259,9 @@ mod tests {
         let book: Book = serde_json::from_str(EVIDENCE).unwrap();
         for (dialect, operations) in book {
             for id in operations.keys() {
-                let built = all_operations()
-                    .any(|operation| operation.dialect.name() == dialect && operation.id == *id && operation.built);
+                let built = all_operations().any(|operation| {
+                    operation.dialect.name() == dialect && operation.id == *id && operation.built
+                });
                 assert!(built, "{dialect} {id} has evidence but is not built");
             }
         }

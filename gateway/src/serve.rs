@@ -30,7 +30,10 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         return Err(format!("the built-in contracts are damaged: {}", faults.join("; ")).into());
     }
     if let Some(place) = babelvisor_core::jobs::killpoint::armed() {
-        tracing::warn!(place, "a crash is being rehearsed: this process will kill itself there");
+        tracing::warn!(
+            place,
+            "a crash is being rehearsed: this process will kill itself there"
+        );
     }
     let metrics = metrics_recorder()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -48,8 +51,16 @@ async fn serve(config: &config::Config, metrics: PrometheusHandle) -> Result<(),
     });
     let parts = assemble::parts(config).await?;
     let core = parts.core.clone();
-    let listeners = config.listen.iter().map(|listen| assemble::listener(config, &core, listen)).collect();
-    let server = Server::bind(ServerConfig { listeners, limits: Limits::default() }).await?;
+    let listeners = config
+        .listen
+        .iter()
+        .map(|listen| assemble::listener(config, &core, listen))
+        .collect();
+    let server = Server::bind(ServerConfig {
+        listeners,
+        limits: Limits::default(),
+    })
+    .await?;
     let readiness = server.readiness();
     let desk = Desk::new(core.clone(), metrics, readiness, config.store.kind);
     let admin_config = AdminConfig {
@@ -99,7 +110,9 @@ pub(crate) async fn purge_jobs(core: Arc<Core>, keep_hours: u64) {
     loop {
         tick.tick().await;
         let store = core.registry().store();
-        let mine = store.lease("purge", core.engine().worker(), Duration::from_secs(7200)).await;
+        let mine = store
+            .lease("purge", core.engine().worker(), Duration::from_secs(7200))
+            .await;
         let before = Timestamp::now().checked_sub(Duration::from_secs(keep_hours.saturating_mul(3600)));
         if let (Ok(true), Ok(before)) = (mine, before)
             && let Err(error) = store.purge(before).await
@@ -110,9 +123,10 @@ pub(crate) async fn purge_jobs(core: Arc<Core>, keep_hours: u64) {
 }
 
 fn metrics_recorder() -> Result<PrometheusHandle, Failure> {
-    const SECONDS: &[f64] =
-        &[0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    let builder =
-        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), SECONDS)?;
+    const SECONDS: &[f64] = &[
+        0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ];
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), SECONDS)?;
     Ok(builder.install_recorder()?)
 }

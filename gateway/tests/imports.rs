@@ -66,7 +66,10 @@ fn imports_run_one_way() {
             if let Some(to) = rooms.get(&dependency.name)
                 && !may_import(from, *to)
             {
-                wrong.push(format!("{} ({from:?}) imports {} ({to:?})", package.name, dependency.name));
+                wrong.push(format!(
+                    "{} ({from:?}) imports {} ({to:?})",
+                    package.name, dependency.name
+                ));
             }
         }
     }
@@ -77,14 +80,25 @@ fn imports_run_one_way() {
 fn only_the_libvirt_backend_knows_libvirt_and_only_the_server_speaks_http() {
     let metadata = MetadataCommand::new().no_deps().exec().unwrap();
     for package in metadata.workspace_packages() {
-        for dependency in package.dependencies.iter().filter(|dep| dep.kind == DependencyKind::Normal) {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dep| dep.kind == DependencyKind::Normal)
+        {
             let allowed: &[&str] = match dependency.name.as_str() {
                 "virt" | "virt-sys" => &["babelvisor-libvirt"],
-                "hyper" | "rustls" | "tokio-rustls" => &["babelvisor-server", "babelvisor-conformance", "babelvisor"],
+                "hyper" | "rustls" | "tokio-rustls" => {
+                    &["babelvisor-server", "babelvisor-conformance", "babelvisor"]
+                }
                 "redis" | "redb" => &["babelvisor-core"],
                 _ => continue,
             };
-            assert!(allowed.contains(&package.name.as_str()), "{} imports {}", package.name, dependency.name);
+            assert!(
+                allowed.contains(&package.name.as_str()),
+                "{} imports {}",
+                package.name,
+                dependency.name
+            );
         }
     }
 }

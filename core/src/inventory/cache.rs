@@ -39,15 +39,29 @@ struct Shard<S> {
 impl<S: PartialEq> FragmentCache<S> {
     /// A cache of at most about `limit` bytes; 0 keeps nothing.
     pub fn new(limit: usize) -> Self {
-        let shard = || Mutex::new(Shard { young: HashMap::new(), old: HashMap::new(), young_bytes: 0 });
-        Self { shards: (0..SHARDS).map(|_| shard()).collect(), half: limit / SHARDS / 2 }
+        let shard = || {
+            Mutex::new(Shard {
+                young: HashMap::new(),
+                old: HashMap::new(),
+                young_bytes: 0,
+            })
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            half: limit / SHARDS / 2,
+        }
     }
 
     /// The encoded form of `vm`, or what `encode` makes of it now.
     ///
     /// # Errors
     /// Those of `encode`; nothing is kept then.
-    pub fn get_or<E>(&self, vm: VmId, stamp: S, encode: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
+    pub fn get_or<E>(
+        &self,
+        vm: VmId,
+        stamp: S,
+        encode: impl FnOnce() -> Result<Bytes, E>,
+    ) -> Result<Bytes, E> {
         if let Some(found) = self.get(vm, &stamp) {
             return Ok(found);
         }
@@ -85,7 +99,11 @@ impl<S: PartialEq> FragmentCache<S> {
             .iter()
             .map(|shard| {
                 let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                let old: usize = shard.old.values().map(|(_, fragment)| fragment.len() + OVERHEAD).sum();
+                let old: usize = shard
+                    .old
+                    .values()
+                    .map(|(_, fragment)| fragment.len() + OVERHEAD)
+                    .sum();
                 shard.young_bytes + old
             })
             .sum()
@@ -94,7 +112,9 @@ impl<S: PartialEq> FragmentCache<S> {
     fn shard(&self, vm: VmId) -> Option<MutexGuard<'_, Shard<S>>> {
         // Ids are random or hashes: any four of their bits spread evenly.
         let place = usize::from(vm.0.as_bytes().last().copied().unwrap_or_default()) % SHARDS;
-        self.shards.get(place).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+        self.shards
+            .get(place)
+            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -164,7 +184,10 @@ mod tests {
         cache.put(favourite, 1, fragment(100));
         for _ in 0..10_000 {
             cache.put(VmId::random(), 1, fragment(100));
-            assert!(cache.get(favourite, &1).is_some(), "what is asked for all the time stays");
+            assert!(
+                cache.get(favourite, &1).is_some(),
+                "what is asked for all the time stays"
+            );
         }
         assert!(cache.bytes() <= limit, "{} bytes of {limit}", cache.bytes());
         assert!(cache.bytes() > limit / 4, "the limit is made use of");

@@ -17,7 +17,8 @@ pub use upkeep::Upkeep;
 use crate::backend::BackendEvent;
 use crate::error::Error;
 use crate::model::{
-    BackendId, Flavor, FlavorId, Image, ImageId, Job, PowerState, Timestamp, Topology, Vm, VmFacts, VmId, VmRecord,
+    BackendId, Flavor, FlavorId, Image, ImageId, Job, PowerState, Timestamp, Topology, Vm, VmFacts, VmId,
+    VmRecord,
 };
 
 /// The live view of all backends and the registry.
@@ -59,9 +60,10 @@ impl Inventory {
         match event {
             BackendEvent::Resync(all) => self.resync(backend, all),
             BackendEvent::Changed(facts) => self.facts(vec![*facts]),
-            BackendEvent::Gone(id) => {
-                Chores { missing: self.forget_facts(backend, &[id]), ..Chores::default() }
-            }
+            BackendEvent::Gone(id) => Chores {
+                missing: self.forget_facts(backend, &[id]),
+                ..Chores::default()
+            },
             BackendEvent::Topology(topology) => {
                 self.topology(backend, topology);
                 Chores::default()
@@ -148,7 +150,10 @@ impl Inventory {
                 && facts.power != power
             {
                 next.place(Arc::new(Vm {
-                    facts: Some(Arc::new(VmFacts { power, ..VmFacts::clone(facts) })),
+                    facts: Some(Arc::new(VmFacts {
+                        power,
+                        ..VmFacts::clone(facts)
+                    })),
                     revision: revise(),
                     changed: Timestamp::now(),
                     ..Vm::clone(&vm)
@@ -206,7 +211,11 @@ impl Inventory {
             if activity != before
                 && let Some(vm) = next.vms.get(&id).cloned()
             {
-                next.place(Arc::new(Vm { activity, revision: revise(), ..Vm::clone(&vm) }));
+                next.place(Arc::new(Vm {
+                    activity,
+                    revision: revise(),
+                    ..Vm::clone(&vm)
+                }));
             }
         });
     }
@@ -216,9 +225,16 @@ impl Inventory {
             next.hosts.retain(|_, host| host.backend != *backend);
             next.pools.retain(|_, pool| pool.backend != *backend);
             next.networks.retain(|_, network| network.backend != *backend);
-            next.hosts.extend(topology.hosts.into_iter().map(|host| (host.id, Arc::new(host))));
-            next.pools.extend(topology.pools.into_iter().map(|pool| (pool.id, Arc::new(pool))));
-            next.networks.extend(topology.networks.into_iter().map(|network| (network.id, Arc::new(network))));
+            next.hosts
+                .extend(topology.hosts.into_iter().map(|host| (host.id, Arc::new(host))));
+            next.pools
+                .extend(topology.pools.into_iter().map(|pool| (pool.id, Arc::new(pool))));
+            next.networks.extend(
+                topology
+                    .networks
+                    .into_iter()
+                    .map(|network| (network.id, Arc::new(network))),
+            );
         });
     }
 
@@ -226,14 +242,29 @@ impl Inventory {
         let up = error.is_none();
         self.update(|next, revise| {
             let was_up = next.backend_up(backend);
-            next.backends.insert(backend.clone(), BackendState { up, since: Timestamp::now(), error });
+            next.backends.insert(
+                backend.clone(),
+                BackendState {
+                    up,
+                    since: Timestamp::now(),
+                    error,
+                },
+            );
             if was_up == up {
                 return;
             }
-            let affected: Vec<Arc<Vm>> =
-                next.vms.values().filter(|vm| vm.record.backend == *backend).cloned().collect();
+            let affected: Vec<Arc<Vm>> = next
+                .vms
+                .values()
+                .filter(|vm| vm.record.backend == *backend)
+                .cloned()
+                .collect();
             for vm in affected {
-                next.place(Arc::new(Vm { reachable: up, revision: revise(), ..Vm::clone(&vm) }));
+                next.place(Arc::new(Vm {
+                    reachable: up,
+                    revision: revise(),
+                    ..Vm::clone(&vm)
+                }));
             }
         });
     }
@@ -254,7 +285,12 @@ impl Inventory {
     /// Folds in a flavor, or its removal.
     pub fn flavor(&self, id: FlavorId, flavor: Option<Flavor>) {
         self.update(|next, _| {
-            next.flavors = next.flavors.iter().filter(|(_, old)| old.id != id).map(|(k, v)| (k.clone(), v.clone())).collect();
+            next.flavors = next
+                .flavors
+                .iter()
+                .filter(|(_, old)| old.id != id)
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             if let Some(flavor) = flavor {
                 next.flavors.insert(flavor.short_id.clone(), Arc::new(flavor));
             }

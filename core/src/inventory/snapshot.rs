@@ -8,8 +8,8 @@ use imbl::{HashMap, OrdMap};
 
 use crate::error::Error;
 use crate::model::{
-    Activity, BackendId, Flavor, Host, HostId, Image, ImageId, JobId, Network, NetworkId, PoolId, StoragePool, TenantId,
-    Timestamp, Vm, VmFacts, VmId,
+    Activity, BackendId, Flavor, Host, HostId, Image, ImageId, JobId, Network, NetworkId, PoolId,
+    StoragePool, TenantId, Timestamp, Vm, VmFacts, VmId,
 };
 
 /// Whether a backend answers.
@@ -70,7 +70,10 @@ impl Snapshot {
 
     /// The name of the host that a VM is on; empty while it is on none.
     pub fn host_name(&self, vm: &Vm) -> &str {
-        vm.facts.as_ref().and_then(|facts| self.hosts.get(&facts.host)).map_or("", |host| host.name.as_str())
+        vm.facts
+            .as_ref()
+            .and_then(|facts| self.hosts.get(&facts.host))
+            .map_or("", |host| host.name.as_str())
     }
 
     /// Whether `backend` answers.
@@ -92,7 +95,10 @@ impl Snapshot {
         }
         if vm.visible() {
             self.by_number.insert(record.number, vm.clone());
-            self.by_tenant.entry(record.tenant.clone()).or_default().insert(record.number, vm.clone());
+            self.by_tenant
+                .entry(record.tenant.clone())
+                .or_default()
+                .insert(record.number, vm.clone());
         } else {
             self.unplace_visible(&vm);
         }
@@ -116,6 +122,8 @@ impl Snapshot {
     }
 
     pub(super) fn activity(&self, vm: VmId) -> Option<Activity> {
-        self.activities.get(&vm).and_then(|jobs| jobs.get_min().map(|(_, activity)| *activity))
+        self.activities
+            .get(&vm)
+            .and_then(|jobs| jobs.get_min().map(|(_, activity)| *activity))
     }
 }

@@ -66,7 +66,13 @@ impl Upkeep {
         for record in store.load(RecordKind::Flavor).await? {
             self.flavor(Some(&record))?;
         }
-        for job in store.jobs(&crate::store::JobFilter { unfinished: true, limit: 0 }).await? {
+        for job in store
+            .jobs(&crate::store::JobFilter {
+                unfinished: true,
+                limit: 0,
+            })
+            .await?
+        {
             self.inventory.job(&job);
         }
         Ok(())
@@ -101,10 +107,19 @@ impl Upkeep {
 
     async fn change(&self, change: &Change) -> Result<()> {
         match change {
-            Change::Record { kind: RecordKind::Vm, record: Some(record), .. } => {
-                self.inventory.records(vec![(decode::<VmRecord>(record)?, record.version)]);
+            Change::Record {
+                kind: RecordKind::Vm,
+                record: Some(record),
+                ..
+            } => {
+                self.inventory
+                    .records(vec![(decode::<VmRecord>(record)?, record.version)]);
             }
-            Change::Record { kind: RecordKind::Image, record, key } => match record {
+            Change::Record {
+                kind: RecordKind::Image,
+                record,
+                key,
+            } => match record {
                 Some(record) => self.image(Some(record))?,
                 None => {
                     if let Ok(id) = key.parse() {
@@ -112,7 +127,11 @@ impl Upkeep {
                     }
                 }
             },
-            Change::Record { kind: RecordKind::Flavor, record, key } => match record {
+            Change::Record {
+                kind: RecordKind::Flavor,
+                record,
+                key,
+            } => match record {
                 Some(record) => self.flavor(Some(record))?,
                 None => {
                     if let Ok(id) = key.parse() {
@@ -121,7 +140,12 @@ impl Upkeep {
                 }
             },
             Change::Record {
-                kind: RecordKind::Vm | RecordKind::Account | RecordKind::Session | RecordKind::Alias | RecordKind::Setting,
+                kind:
+                    RecordKind::Vm
+                    | RecordKind::Account
+                    | RecordKind::Session
+                    | RecordKind::Alias
+                    | RecordKind::Setting,
                 ..
             } => {}
             Change::Job(job) => self.inventory.job(job),
@@ -159,12 +183,19 @@ impl Upkeep {
     async fn adopt(&self, found: &[Arc<VmFacts>]) -> Result<()> {
         // A VM that a job of ours is just making has its record already, or gets it with the next change.
         let now = self.inventory.now();
-        let strangers: Vec<_> = found.iter().filter(|facts| !now.vms.contains_key(&facts.id)).cloned().collect();
+        let strangers: Vec<_> = found
+            .iter()
+            .filter(|facts| !now.vms.contains_key(&facts.id))
+            .cloned()
+            .collect();
         if strangers.is_empty() {
             return Ok(());
         }
         let adopted = self.registry.adopt(&strangers, &self.adopted_tenant).await?;
-        tracing::info!(count = adopted.len(), "adopted vms that were not made through the gateway");
+        tracing::info!(
+            count = adopted.len(),
+            "adopted vms that were not made through the gateway"
+        );
         self.inventory.records(adopted);
         Ok(())
     }
@@ -177,7 +208,10 @@ impl Upkeep {
             return Ok(());
         }
         let call = CallContext::plain(Instant::now() + Duration::from_secs(30), self.keyring.clone());
-        let native = VmRef { id, native: id.to_string() };
+        let native = VmRef {
+            id,
+            native: id.to_string(),
+        };
         if let Some(facts) = backend.get(&call, &native).await? {
             self.inventory.facts(vec![facts]);
             return Ok(());

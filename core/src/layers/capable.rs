@@ -7,7 +7,10 @@ use crate::error::{Error, Result};
 
 /// Refuses a command of which the backend lacks a capability.
 pub(super) fn check(command: &Command, backend: &dyn Backend) -> Result<()> {
-    command.needs().into_iter().try_for_each(|capability| one(capability, backend))
+    command
+        .needs()
+        .into_iter()
+        .try_for_each(|capability| one(capability, backend))
 }
 
 /// Refuses a call for a capability that the backend lacks.
@@ -21,5 +24,9 @@ pub(super) fn one(capability: Capability, backend: &dyn Backend) -> Result<()> {
         .increment(1);
     let reason = support.reason().unwrap_or_default();
     let word = support.word();
-    Err(Error::unsupported(format!("backend {} cannot do {}: {word}: {reason}", backend.id(), capability.as_ref())))
+    Err(Error::unsupported(format!(
+        "backend {} cannot do {}: {word}: {reason}",
+        backend.id(),
+        capability.as_ref()
+    )))
 }

@@ -24,7 +24,10 @@ pub struct LapseSettings {
 
 impl Default for LapseSettings {
     fn default() -> Self {
-        Self { every: Duration::from_secs(60), keep: Duration::from_secs(7 * 24 * 3600) }
+        Self {
+            every: Duration::from_secs(60),
+            keep: Duration::from_secs(7 * 24 * 3600),
+        }
     }
 }
 
@@ -40,7 +43,12 @@ pub async fn enforce(core: Arc<Core>, settings: LapseSettings) {
     loop {
         tick.tick().await;
         let holder = core.engine.worker().clone();
-        match core.registry.store().lease("lapse", &holder, settings.every * 3).await {
+        match core
+            .registry
+            .store()
+            .lease("lapse", &holder, settings.every * 3)
+            .await
+        {
             Ok(true) => {
                 if let Err(error) = round(&core, &settings).await {
                     tracing::error!(%error, "leases could not be enforced");
@@ -69,7 +77,10 @@ async fn round(core: &Arc<Core>, settings: &LapseSettings) -> Result<()> {
         let caller = caller(&vm.record.tenant);
         let due = lease_end(&vm).and_then(|end| end.checked_add(settings.keep).ok());
         let command = if due.is_some_and(|due| due <= now) {
-            Command::DeleteVm(DeleteVm { vm: vm.id, volumes: true })
+            Command::DeleteVm(DeleteVm {
+                vm: vm.id,
+                volumes: true,
+            })
         } else if vm.record.lapsed_at.is_none() {
             core.annotate(&caller, vm.id, |record| {
                 record.lapsed_at = Some(now);
@@ -77,9 +88,10 @@ async fn round(core: &Arc<Core>, settings: &LapseSettings) -> Result<()> {
             })
             .await?;
             match vm.power() {
-                PowerState::Running | PowerState::Blocked => {
-                    Command::Power(Power { vm: vm.id, action: PowerAction::Suspend })
-                }
+                PowerState::Running | PowerState::Blocked => Command::Power(Power {
+                    vm: vm.id,
+                    action: PowerAction::Suspend,
+                }),
                 PowerState::NoState
                 | PowerState::Paused
                 | PowerState::ShuttingDown

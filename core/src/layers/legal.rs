@@ -11,10 +11,18 @@ pub(super) fn check(command: &Command, vm: &Vm) -> Result<()> {
         Command::CreateVm(_) | Command::DeleteVm(_) => Ok(()),
         Command::Power(power) => {
             if vm.record.fault.is_some() {
-                return Err(Error::illegal_state("vm", vm.id, "its creation failed, it can only be deleted"));
+                return Err(Error::illegal_state(
+                    "vm",
+                    vm.id,
+                    "its creation failed, it can only be deleted",
+                ));
             }
             if vm.record.trashed_at.is_some() {
-                return Err(Error::illegal_state("vm", vm.id, "it is in the trash, recover it first"));
+                return Err(Error::illegal_state(
+                    "vm",
+                    vm.id,
+                    "it is in the trash, recover it first",
+                ));
             }
             // A job that is under way will change the state before this one begins; it judges again then.
             if vm.activity.is_some() {

@@ -4,8 +4,8 @@ mod audit;
 mod authorise;
 mod capable;
 mod create;
-mod legal;
 pub mod lapse;
+mod legal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,11 +65,23 @@ pub struct SubmitOptions {
 
 impl SubmitOptions {
     /// Queue behind other jobs; refuse what the state forbids.
-    pub const QUEUE: Self = Self { when_busy: WhenBusy::Queue, accept_blindly: false, job: None };
+    pub const QUEUE: Self = Self {
+        when_busy: WhenBusy::Queue,
+        accept_blindly: false,
+        job: None,
+    };
     /// Refuse when busy; refuse what the state forbids.
-    pub const REFUSE: Self = Self { when_busy: WhenBusy::Refuse, accept_blindly: false, job: None };
+    pub const REFUSE: Self = Self {
+        when_busy: WhenBusy::Refuse,
+        accept_blindly: false,
+        job: None,
+    };
     /// Queue and accept blindly.
-    pub const BLIND: Self = Self { when_busy: WhenBusy::Queue, accept_blindly: true, job: None };
+    pub const BLIND: Self = Self {
+        when_busy: WhenBusy::Queue,
+        accept_blindly: true,
+        job: None,
+    };
 }
 
 /// The core as frontends see it.
@@ -92,7 +104,14 @@ impl Core {
         keyring: Arc<Keyring>,
         policy: Policy,
     ) -> Arc<Self> {
-        Arc::new(Self { inventory, registry, engine, backends, keyring, policy })
+        Arc::new(Self {
+            inventory,
+            registry,
+            engine,
+            backends,
+            keyring,
+            policy,
+        })
     }
 
     /// This moment of the inventory; no hypervisor is asked.
@@ -134,7 +153,11 @@ impl Core {
                 self.now().vms.get(&id).cloned().ok_or_else(unknown)?
             }
         };
-        if query::may_see(caller, &vm) { Ok(vm) } else { Err(unknown()) }
+        if query::may_see(caller, &vm) {
+            Ok(vm)
+        } else {
+            Err(unknown())
+        }
     }
 
     /// Takes a change: every layer in its order, then the job.
@@ -151,7 +174,8 @@ impl Core {
         let backend = self.backend(&vm.record.backend)?;
         capable::check(&command, backend.as_ref())?;
         audit::asked(caller, &command);
-        self.accept(caller, command, vm.record.backend.clone(), Vec::new(), options).await
+        self.accept(caller, command, vm.record.backend.clone(), Vec::new(), options)
+            .await
     }
 
     /// Stores the job. Here and not earlier a change begins to exist.
@@ -209,7 +233,9 @@ impl Core {
         match (&job.error, job.state.ended()) {
             (Some(error), true) => Err(error.clone()),
             (None, true) => Ok(job),
-            (_, false) => Err(Error::new(ErrorKind::Timeout, "the work has not ended yet, it goes on").about("job", job.id)),
+            (_, false) => Err(
+                Error::new(ErrorKind::Timeout, "the work has not ended yet, it goes on").about("job", job.id),
+            ),
         }
     }
 
@@ -239,7 +265,10 @@ impl Core {
         let backend = self.backend(&vm.record.backend)?;
         capable::one(crate::capability::Capability::ConsoleEndpoint, backend.as_ref())?;
         let call = CallContext::plain(Instant::now() + Duration::from_secs(10), self.keyring.clone());
-        let native = vm.facts.as_ref().map_or_else(|| id.to_string(), |facts| facts.native.clone());
+        let native = vm
+            .facts
+            .as_ref()
+            .map_or_else(|| id.to_string(), |facts| facts.native.clone());
         backend.console(&call, &VmRef { id, native }).await
     }
 
@@ -261,8 +290,11 @@ impl Core {
 
     fn backend(&self, id: &BackendId) -> Result<Arc<dyn Backend>> {
         self.backends.get(id).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::BackendUnavailable, format!("backend {id} is not configured on this gateway"))
-                .about("backend", id)
+            Error::new(
+                ErrorKind::BackendUnavailable,
+                format!("backend {id} is not configured on this gateway"),
+            )
+            .about("backend", id)
         })
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BackendId, Disk, FlavorId, Graphics, HostId, ImageId, JobId, Nic, PoolVolume, RemovableMedium, TenantId, Timestamp,
-    VmId,
+    BackendId, Disk, FlavorId, Graphics, HostId, ImageId, JobId, Nic, PoolVolume, RemovableMedium, TenantId,
+    Timestamp, VmId,
 };
 use crate::error::Error;
 use crate::secret::Sealed;

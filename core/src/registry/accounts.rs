@@ -46,7 +46,10 @@ impl Registry {
     /// `AlreadyExists` for a taken name, `InvalidInput` for an empty name or password.
     pub async fn add_account(&self, new: NewAccount) -> Result<Account> {
         if new.name.is_empty() || new.name.len() > 128 || new.name.chars().any(char::is_control) {
-            return Err(Error::invalid("name", "an account's name has 1 to 128 printable characters"));
+            return Err(Error::invalid(
+                "name",
+                "an account's name has 1 to 128 printable characters",
+            ));
         }
         if new.password.expose().is_empty() {
             return Err(Error::invalid("password", "the password must not be empty"));
@@ -105,11 +108,15 @@ impl Registry {
     ) -> Result<(Account, Secret, Session)> {
         let refused = || Error::new(ErrorKind::Unauthenticated, "wrong account name or password");
         let account = self.account(name).await?;
-        let stored = account.as_ref().map_or_else(Vec::new, |account| account.verifiers.clone());
+        let stored = account
+            .as_ref()
+            .map_or_else(Vec::new, |account| account.verifiers.clone());
         tokio::task::spawn_blocking(move || {
             if stored.is_empty() {
                 // As much work as for a known name, so that names cannot be told apart by time.
-                verifiers(&sent).map(|_| ()).and(Err(Error::new(ErrorKind::Unauthenticated, "")))
+                verifiers(&sent)
+                    .map(|_| ())
+                    .and(Err(Error::new(ErrorKind::Unauthenticated, "")))
             } else {
                 verify(&stored, form, &sent)
             }
@@ -124,7 +131,11 @@ impl Registry {
         let expires = created
             .checked_add(life)
             .map_err(|_| Error::internal("a session's life is beyond the calendar"))?;
-        let session = Session { account: account.name.clone(), created, expires };
+        let session = Session {
+            account: account.name.clone(),
+            created,
+            expires,
+        };
         let write = Write {
             kind: RecordKind::Session,
             key: sha256_hex(token.expose()),
@@ -148,8 +159,17 @@ impl Registry {
     /// # Errors
     /// `Unauthenticated` for an unknown or stale token.
     pub async fn open_session(&self, token: &str) -> Result<(Account, Session)> {
-        let stale = || Error::new(ErrorKind::Unauthenticated, "the session is unknown or has expired, sign in again");
-        let record = self.store.get(RecordKind::Session, &sha256_hex(token)).await?.ok_or_else(stale)?;
+        let stale = || {
+            Error::new(
+                ErrorKind::Unauthenticated,
+                "the session is unknown or has expired, sign in again",
+            )
+        };
+        let record = self
+            .store
+            .get(RecordKind::Session, &sha256_hex(token))
+            .await?
+            .ok_or_else(stale)?;
         let session: Session = decode(&record)?;
         if session.expires <= Timestamp::now() {
             return Err(stale());
@@ -176,7 +196,12 @@ impl Registry {
         drop.extend(own.into_iter().take(surplus).map(|(_, key)| key));
         let writes = drop
             .into_iter()
-            .map(|key| Write { kind: RecordKind::Session, key, expect: Expect::Any, value: None })
+            .map(|key| Write {
+                kind: RecordKind::Session,
+                key,
+                expect: Expect::Any,
+                value: None,
+            })
             .collect::<Vec<_>>();
         if !writes.is_empty() {
             self.store.commit(writes).await?;

@@ -40,8 +40,12 @@ impl Registry {
     /// Those of the store.
     pub async fn vms(&self) -> Result<Vec<(VmRecord, u64)>> {
         let records = self.store.load(RecordKind::Vm).await?;
-        let parsed = records.iter().map(|record| Ok((decode::<VmRecord>(record)?, record.version)));
-        parsed.filter(|pair| pair.as_ref().map_or(true, |(vm, _)| vm.gone_at.is_none())).collect()
+        let parsed = records
+            .iter()
+            .map(|record| Ok((decode::<VmRecord>(record)?, record.version)));
+        parsed
+            .filter(|pair| pair.as_ref().map_or(true, |(vm, _)| vm.gone_at.is_none()))
+            .collect()
     }
 
     /// A VM's record with its version, also of one that is gone.
@@ -50,7 +54,9 @@ impl Registry {
     /// Those of the store.
     pub async fn vm(&self, id: VmId) -> Result<Option<(VmRecord, u64)>> {
         let found = self.store.get(RecordKind::Vm, &id.simple()).await?;
-        found.map(|record| Ok((decode(&record)?, record.version))).transpose()
+        found
+            .map(|record| Ok((decode(&record)?, record.version)))
+            .transpose()
     }
 
     /// The VM that was given this ten-character alias, also one that is gone: for an alias that the inventory
@@ -59,7 +65,10 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn vm_by_short_id(&self, short_id: &str) -> Result<Option<VmId>> {
-        let found = self.store.get(RecordKind::Alias, &format!("vm-short:{short_id}")).await?;
+        let found = self
+            .store
+            .get(RecordKind::Alias, &format!("vm-short:{short_id}"))
+            .await?;
         found.as_ref().map(decode).transpose()
     }
 
@@ -78,13 +87,21 @@ impl Registry {
                 return Err(Error::not_found("vm", id));
             };
             change(&mut record)?;
-            match self.store.commit(vec![vm_write(&record, Expect::Version(version))?]).await {
+            match self
+                .store
+                .commit(vec![vm_write(&record, Expect::Version(version))?])
+                .await
+            {
                 Ok(versions) => return Ok((record, versions.first().copied().unwrap_or(version + 1))),
                 Err(error) if error.kind == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::new(ErrorKind::Conflict, "the vm's record is changed by too many at once, try again").about("vm", id))
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "the vm's record is changed by too many at once, try again",
+        )
+        .about("vm", id))
     }
 
     /// Numbers and short ids for `count` new VMs, with the writes that reserve the short ids.
@@ -93,7 +110,10 @@ impl Registry {
     /// Those of the store.
     pub async fn new_aliases(&self, count: usize) -> Result<Vec<(u64, String)>> {
         let first = self.store.allocate("vm-number", count as u64).await?;
-        Ok((first..).take(count).map(|number| (number, random_text(10))).collect())
+        Ok((first..)
+            .take(count)
+            .map(|number| (number, random_text(10)))
+            .collect())
     }
 
     /// A new VM's record, not yet stored.
@@ -169,7 +189,11 @@ impl Registry {
     }
 
     async fn adopt_one(&self, fresh: VmRecord) -> Result<(VmRecord, u64)> {
-        match self.store.commit(new_vm_writes(std::slice::from_ref(&fresh))?).await {
+        match self
+            .store
+            .commit(new_vm_writes(std::slice::from_ref(&fresh))?)
+            .await
+        {
             Ok(versions) => Ok((fresh, versions.first().copied().unwrap_or(1))),
             Err(error) if error.kind == ErrorKind::Conflict => {
                 let backend = fresh.backend.clone();
@@ -190,7 +214,12 @@ impl Registry {
 /// # Errors
 /// `Internal` if it cannot be encoded.
 pub fn vm_write(record: &VmRecord, expect: Expect) -> Result<Write> {
-    Ok(Write { kind: RecordKind::Vm, key: record.id.simple(), expect, value: Some(encode(record)?) })
+    Ok(Write {
+        kind: RecordKind::Vm,
+        key: record.id.simple(),
+        expect,
+        value: Some(encode(record)?),
+    })
 }
 
 /// The writes that store new VM records and reserve their aliases: two for each record, in this order.
@@ -213,12 +242,18 @@ pub fn new_vm_writes(records: &[VmRecord]) -> Result<Vec<Write>> {
 
 /// JSON for the store.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| Error::internal(format!("encoding a record: {error}")))
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| Error::internal(format!("encoding a record: {error}")))
 }
 
 /// JSON from the store.
 pub(crate) fn decode<T: DeserializeOwned>(record: &Record) -> Result<T> {
     serde_json::from_slice(&record.value).map_err(|error| {
-        Error::internal(format!("record {} {} cannot be read: {error}", record.kind.as_ref(), record.key))
+        Error::internal(format!(
+            "record {} {} cannot be read: {error}",
+            record.kind.as_ref(),
+            record.key
+        ))
     })
 }

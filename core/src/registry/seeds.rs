@@ -16,6 +16,8 @@ use crate::store::{Expect, RecordKind, Write};
 pub struct ImageSeed {
     /// Unique name.
     pub name: String,
+    /// The number that clients know it by; given out without.
+    pub number: Option<u64>,
     /// What it is for.
     pub kind: ImageKind,
     /// The system's family as shown.
@@ -37,6 +39,8 @@ pub struct ImageSeed {
 pub struct FlavorSeed {
     /// Unique name.
     pub name: String,
+    /// The ten characters that clients know it by; made without.
+    pub short_id: Option<String>,
     /// vCPUs.
     pub vcpus: u32,
     /// Memory in bytes.
@@ -84,16 +88,38 @@ impl Registry {
         };
         loop {
             let old = self.store.get(RecordKind::Image, &id.simple()).await?;
-            let (number, expect) = match &old {
-                Some(record) => (decode::<Image>(record)?.number, Expect::Version(record.version)),
-                None => (self.store.allocate("image-number", 1).await?, Expect::Absent),
+            let (number, expect) = match (seed.number, &old) {
+                (Some(number), Some(record)) => (number, Expect::Version(record.version)),
+                (Some(number), None) => (number, Expect::Absent),
+                (None, Some(record)) => (decode::<Image>(record)?.number, Expect::Version(record.version)),
+                (None, None) => (self.free_image_number().await?, Expect::Absent),
             };
             let image = image(number);
-            let write = Write { kind: RecordKind::Image, key: id.simple(), expect, value: Some(encode(&image)?) };
+            let write = Write {
+                kind: RecordKind::Image,
+                key: id.simple(),
+                expect,
+                value: Some(encode(&image)?),
+            };
             match self.store.commit(vec![write]).await {
                 Ok(_) => return Ok(image),
                 Err(error) if error.kind == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next number that no image has: the configuration may have named some.
+    async fn free_image_number(&self) -> Result<u64> {
+        let taken = self.store.load(RecordKind::Image).await?;
+        let taken = taken
+            .iter()
+            .map(|record| Ok(decode::<Image>(record)?.number))
+            .collect::<Result<Vec<_>>>()?;
+        loop {
+            let number = self.store.allocate("image-number", 1).await?;
+            if !taken.contains(&number) {
+                return Ok(number);
             }
         }
     }
@@ -107,7 +133,10 @@ impl Registry {
         loop {
             let old = self.store.get(RecordKind::Flavor, &id.simple()).await?;
             let (short_id, expect) = match &old {
-                Some(record) => (decode::<Flavor>(record)?.short_id, Expect::Version(record.version)),
+                Some(record) => (
+                    decode::<Flavor>(record)?.short_id,
+                    Expect::Version(record.version),
+                ),
                 None => (random_text(10), Expect::Absent),
             };
             let flavor = Flavor {
@@ -127,7 +156,12 @@ impl Registry {
                 area: seed.area,
                 billing: seed.billing,
             };
-            let write = Write { kind: RecordKind::Flavor, key: id.simple(), expect, value: Some(encode(&flavor)?) };
+            let write = Write {
+                kind: RecordKind::Flavor,
+                key: id.simple(),
+                expect,
+                value: Some(encode(&flavor)?),
+            };
             match self.store.commit(vec![write]).await {
                 Ok(_) => return Ok(flavor),
                 Err(error) if error.kind == ErrorKind::Conflict => {}

@@ -104,6 +104,7 @@ impl Site {
             tokio::spawn(async move { while engine_tasks.join_next().await.is_some() {} });
             let seed = ImageSeed {
                 name: "debian".to_owned(),
+                number: None,
                 kind: ImageKind::Disk,
                 os: "Debian".to_owned(),
                 os_version: "12".to_owned(),

@@ -1,10 +1,11 @@
-//! Images and flavors, as the configuration or a catalogue file lists them. Sizes are GiB here, because
+//! Images and flavors, as the configuration or a catalogue file lists them. Sizes are MiB and GiB here, because
 //! people write them; bytes begin behind this file.
 
 use babelvisor_core::model::{Area, BackendId, Billing, ImageKind, ImageLocation, Purpose, VolumeFormat};
 use babelvisor_core::registry::{FlavorSeed, ImageSeed};
 use serde::Deserialize;
 
+const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// A file of images and flavors.
@@ -20,9 +21,11 @@ pub(crate) struct Catalogue {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageEntry {
     /// Unique name.
-    pub(crate) name: String,
-    /// Path or volume key on the backend.
-    source: String,
+    name: String,
+    /// The number that dialects with numbered templates show; given out by the gateway without.
+    number: Option<u64>,
+    /// The backend's key of it: a path, or `pool/volume`.
+    native: String,
     /// `qcow2` or `raw`; declared, never probed.
     format: VolumeFormat,
     /// The backend that has it; without it, every backend of the configuration has it at the same place.
@@ -49,11 +52,12 @@ pub(crate) struct ImageEntry {
 pub(crate) struct FlavorEntry {
     /// Unique name.
     name: String,
+    /// The ten letters and digits that clients name it by; made by the gateway without.
+    id: Option<String>,
     vcpus: u32,
-    /// GiB; fractions such as 0.25 are taken.
-    memory_gib: f64,
+    memory_mib: u64,
     #[serde(default)]
-    disk_gib: f64,
+    disk_gib: u64,
     #[serde(default)]
     gpus: u32,
     gpu_model: Option<String>,
@@ -87,11 +91,22 @@ fn one() -> f64 {
 }
 
 impl ImageEntry {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn number(&self) -> Option<u64> {
+        self.number
+    }
+
     /// The image with its locations among `backends`.
     pub(crate) fn seed(&self, backends: &[BackendId]) -> ImageSeed {
-        let here = backends.iter().filter(|id| self.backend.as_deref().is_none_or(|name| name == id.as_str()));
+        let here = backends
+            .iter()
+            .filter(|id| self.backend.as_deref().is_none_or(|name| name == id.as_str()));
         ImageSeed {
             name: self.name.clone(),
+            number: self.number,
             kind: self.kind,
             os: self.os.clone(),
             os_version: self.os_version.clone(),
@@ -101,7 +116,7 @@ impl ImageEntry {
             locations: here
                 .map(|backend| ImageLocation {
                     backend: backend.clone(),
-                    native: self.source.clone(),
+                    native: self.native.clone(),
                     format: self.format,
                 })
                 .collect(),
@@ -110,19 +125,34 @@ impl ImageEntry {
 
     /// What is wrong with it, if anything.
     pub(super) fn fault(&self, backends: &[&str]) -> Option<String> {
+        if self.number == Some(0) || self.size_gib > 65536 {
+            return Some(format!(
+                "image {}: number is at least 1, size_gib at most 65536",
+                self.name
+            ));
+        }
         let unknown = self.backend.as_deref().filter(|name| !backends.contains(name));
         unknown.map(|name| format!("image {}: there is no [[backend]] with id {name}", self.name))
     }
 }
 
 impl FlavorEntry {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// The flavor in canonical units.
     pub(crate) fn seed(&self) -> FlavorSeed {
         FlavorSeed {
             name: self.name.clone(),
+            short_id: self.id.clone(),
             vcpus: self.vcpus,
-            memory: bytes(self.memory_gib),
-            disk: bytes(self.disk_gib),
+            memory: self.memory_mib * MIB,
+            disk: self.disk_gib * GIB,
             gpus: self.gpus,
             gpu_model: self.gpu_model.clone(),
             bandwidth: self.bandwidth_mbit,
@@ -137,13 +167,16 @@ impl FlavorEntry {
 
     /// What is wrong with it, if anything.
     pub(super) fn fault(&self) -> Option<String> {
-        let sane = |gib: f64, least: f64| gib.is_finite() && gib >= least && gib <= 65536.0;
+        let id_is_good =
+            |id: &String| id.len() == 10 && id.chars().all(|letter| letter.is_ascii_alphanumeric());
         let wrong = if self.vcpus == 0 {
             "vcpus must be at least 1"
-        } else if !sane(self.memory_gib, 0.015_625) {
-            "memory_gib must be 0.015625 (16 MiB) to 65536"
-        } else if !sane(self.disk_gib, 0.0) {
+        } else if !(16..=1 << 26).contains(&self.memory_mib) {
+            "memory_mib must be 16 to 67108864"
+        } else if self.disk_gib > 65536 {
             "disk_gib must be 0 to 65536"
+        } else if !self.id.as_ref().is_none_or(id_is_good) {
+            "id must be ten letters and digits"
         } else if !(self.price.is_finite() && self.discount.is_finite() && self.price >= 0.0) {
             "price and discount must be numbers, price not below 0"
         } else {
@@ -151,12 +184,4 @@ impl FlavorEntry {
         };
         Some(format!("flavor {}: {wrong}", self.name))
     }
-}
-
-/// Checked to be finite and small enough before.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds were checked")]
-fn bytes(gib: f64) -> u64 {
-    #[allow(clippy::cast_precision_loss, reason = "2^30 is exact")]
-    let unit = GIB as f64;
-    (gib * unit).round() as u64
 }

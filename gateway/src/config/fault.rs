@@ -23,10 +23,15 @@ impl std::error::Error for ConfigError {}
 
 /// File and line of a parser's error, with the nearest known key for an unknown one.
 pub(super) fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let message = error.message();
-    let hint = nearest(message).map(|key| format!("; did you mean `{key}`?")).unwrap_or_default();
+    let hint = nearest(message)
+        .map(|key| format!("; did you mean `{key}`?"))
+        .unwrap_or_default();
     ConfigError(format!("{}:{line}: {message}{hint}", path.display()))
 }
 

@@ -38,7 +38,9 @@ pub(crate) fn load(options: &ServeOptions) -> Result<Config, ConfigError> {
             .collect();
     }
     if config.backend.is_empty() {
-        config.backend.push(BackendEntry::libvirt("libvirt-1", "qemu:///system"));
+        config
+            .backend
+            .push(BackendEntry::libvirt("libvirt-1", "qemu:///system"));
     }
     if let Some(address) = options.listen {
         config.listen = vec![Listen::all_dialects(address)];
@@ -75,7 +77,10 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let mut options = ServeOptions::default();
         options.common.config = Some(path);
-        load(&options).err().map(|error| error.to_string()).unwrap_or_default()
+        load(&options)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
     }
 
     #[test]

@@ -71,8 +71,13 @@ pub(crate) enum DialectName {
 }
 
 impl DialectName {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::GuestRest, Self::V1Compute, Self::Zstack, Self::PveOpen, Self::KvmTaskFeed];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::GuestRest,
+        Self::V1Compute,
+        Self::Zstack,
+        Self::PveOpen,
+        Self::KvmTaskFeed,
+    ];
 
     /// Whether whoever reaches the port may do everything: the original has no sign-in.
     fn open(self) -> bool {
@@ -111,7 +116,12 @@ pub(crate) struct Tls {
 impl Listen {
     /// All dialects at one address, plain HTTP.
     pub(crate) fn all_dialects(address: SocketAddr) -> Self {
-        Self { address, dialects: all_dialects(), tls: None, open_to_network: false }
+        Self {
+            address,
+            dialects: all_dialects(),
+            tls: None,
+            open_to_network: false,
+        }
     }
 }
 
@@ -180,7 +190,13 @@ pub(crate) struct JobsSection {
 
 impl Default for JobsSection {
     fn default() -> Self {
-        Self { lease_ms: 10_000, workers: 64, drain_ms: 20_000, deadline_seconds: 600, keep_hours: 72 }
+        Self {
+            lease_ms: 10_000,
+            workers: 64,
+            drain_ms: 20_000,
+            deadline_seconds: 600,
+            keep_hours: 72,
+        }
     }
 }
 
@@ -196,7 +212,12 @@ pub(crate) struct PlacementSection {
 
 impl Default for PlacementSection {
     fn default() -> Self {
-        Self { pool: None, network: None, layered_disks: false, guest_setup: true }
+        Self {
+            pool: None,
+            network: None,
+            layered_disks: false,
+            guest_setup: true,
+        }
     }
 }
 
@@ -211,7 +232,11 @@ pub(crate) struct LeaseSection {
 
 impl Default for LeaseSection {
     fn default() -> Self {
-        Self { enforce: false, every_seconds: 60, keep_seconds: 7 * 24 * 3600 }
+        Self {
+            enforce: false,
+            every_seconds: 60,
+            keep_seconds: 7 * 24 * 3600,
+        }
     }
 }
 
@@ -252,7 +277,10 @@ pub(crate) enum BackendKind {
 impl BackendEntry {
     /// A libvirt host with defaults.
     pub(crate) fn libvirt(id: &str, uri: &str) -> Self {
-        Self { id: id.to_owned(), kind: BackendKind::Libvirt(babelvisor_libvirt::LibvirtConfig::new(uri)) }
+        Self {
+            id: id.to_owned(),
+            kind: BackendKind::Libvirt(babelvisor_libvirt::LibvirtConfig::new(uri)),
+        }
     }
 
     fn fault(&self) -> Option<String> {
@@ -313,6 +341,13 @@ impl Config {
         }
         faults.extend(self.image.iter().filter_map(|image| image.fault(&ids)));
         faults.extend(self.flavor.iter().filter_map(FlavorEntry::fault));
+        faults.extend(twice("image name", self.image.iter().map(ImageEntry::name)));
+        faults.extend(twice(
+            "image number",
+            self.image.iter().filter_map(ImageEntry::number),
+        ));
+        faults.extend(twice("flavor name", self.flavor.iter().map(FlavorEntry::name)));
+        faults.extend(twice("flavor id", self.flavor.iter().filter_map(FlavorEntry::id)));
         if self.jobs.lease_ms < 200 || self.jobs.workers == 0 || self.jobs.deadline_seconds == 0 {
             faults.push("jobs: lease_ms is at least 200, workers and deadline_seconds at least 1".to_owned());
         }
@@ -329,7 +364,10 @@ impl Config {
 
     /// The ids of all backends.
     pub(crate) fn backend_ids(&self) -> Vec<BackendId> {
-        self.backend.iter().map(|backend| BackendId::new(&backend.id)).collect()
+        self.backend
+            .iter()
+            .map(|backend| BackendId::new(&backend.id))
+            .collect()
     }
 
     /// The engine's settings.
@@ -365,10 +403,17 @@ impl Config {
         let mut lines = vec!["the configuration is good".to_owned()];
         for listen in &self.listen {
             let scheme = if listen.tls.is_some() { "https" } else { "http" };
-            lines.push(format!("  {scheme}://{} answers {:?}", listen.address, listen.dialects));
+            lines.push(format!(
+                "  {scheme}://{} answers {:?}",
+                listen.address, listen.dialects
+            ));
         }
         lines.push(format!("  admin on http://{}", self.admin.address));
-        lines.push(format!("  store {:?}, state in {}", self.store.kind, self.state_dir().display()));
+        lines.push(format!(
+            "  store {:?}, state in {}",
+            self.store.kind,
+            self.state_dir().display()
+        ));
         for backend in &self.backend {
             let kind = match &backend.kind {
                 BackendKind::Libvirt(_) => "libvirt",
@@ -376,7 +421,21 @@ impl Config {
             };
             lines.push(format!("  backend {} ({kind})", backend.id));
         }
-        lines.push(format!("  {} images, {} flavors", self.image.len(), self.flavor.len()));
+        lines.push(format!(
+            "  {} images, {} flavors",
+            self.image.len(),
+            self.flavor.len()
+        ));
         lines.join("\n")
     }
+}
+
+/// The first value that occurs twice, in words.
+fn twice<T: std::fmt::Display + PartialEq>(what: &str, values: impl Iterator<Item = T>) -> Option<String> {
+    let values: Vec<T> = values.collect();
+    let repeated = values
+        .iter()
+        .enumerate()
+        .find(|(place, value)| values.iter().take(*place).any(|other| other == *value));
+    repeated.map(|(_, value)| format!("{what} {value} is used twice"))
 }

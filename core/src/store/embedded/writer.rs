@@ -30,9 +30,13 @@ pub(super) type Reply = Box<dyn FnOnce(Option<&Error>) + Send>;
 /// Opens the file, again after a fault.
 pub(super) type Opener = Box<dyn Fn() -> Result<Database> + Send>;
 
+/// An operation with its answer, and the file's fault if there was one.
+pub(super) type Work = Box<dyn FnOnce(&mut Batch<'_, '_>) -> (Reply, Option<redb::Error>) + Send>;
+
+/// What the writer is asked to do.
 pub(super) enum Message {
     /// Reads and writes the tables; a fault of the file voids the whole transaction.
-    Work(Box<dyn FnOnce(&mut Batch<'_, '_>) -> (Reply, Option<redb::Error>) + Send>),
+    Work(Work),
     /// Concerns leases only, which are in memory.
     Memory(Box<dyn FnOnce(&mut Board) + Send>),
     /// Waits for a job.

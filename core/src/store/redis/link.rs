@@ -1,6 +1,6 @@
 //! The connections to Redis: time limits, retries, and what is checked before the first use.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 /// A command that takes longer has failed: no command or script of ours works for more than milliseconds.
 const RESPONSE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(2);
-/// How often an idempotent call is tried.
+/// How often an idempotent call is tried, and for how long at most a new try begins.
 const TRIES: u32 = 4;
+const TRYING: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The key layout that this release reads and writes.
@@ -76,11 +77,12 @@ impl Link {
         invocation: &redis::ScriptInvocation<'_>,
         again: Again,
     ) -> Result<T> {
+        let begun = Instant::now();
         let mut tries = 1;
         loop {
             match invocation.invoke_async(&mut self.commands.clone()).await {
                 Ok(value) => return Ok(value),
-                Err(error) if tries < TRIES && worth_another(&error, again) => {}
+                Err(error) if tries < TRIES && begun.elapsed() < TRYING && worth_another(&error, again) => {}
                 Err(error) => return Err(fault(error)),
             }
             tokio::time::sleep(PAUSE * tries).await;
@@ -90,11 +92,15 @@ impl Link {
 
     /// Runs commands that may be repeated.
     pub(super) async fn query<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T> {
+        let begun = Instant::now();
         let mut tries = 1;
         loop {
             match pipeline.query_async(&mut self.commands.clone()).await {
                 Ok(value) => return Ok(value),
-                Err(error) if tries < TRIES && worth_another(&error, Again::Harmless) => {}
+                Err(error)
+                    if tries < TRIES
+                        && begun.elapsed() < TRYING
+                        && worth_another(&error, Again::Harmless) => {}
                 Err(error) => return Err(fault(error)),
             }
             tokio::time::sleep(PAUSE * tries).await;

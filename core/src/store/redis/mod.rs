@@ -37,6 +37,7 @@
 //!
 //! A removed record begins again at version 1 when it is written anew.
 
+mod claims;
 mod codec;
 mod link;
 mod scripts;
@@ -44,17 +45,17 @@ mod scripts;
 mod tests;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::MultiplexedConnection;
-use redis::{ScriptInvocation, Value};
+use redis::ScriptInvocation;
 use tokio::sync::mpsc;
 
-use self::codec::{Answer, Fields, encode, join_job, push_writes, queue, queues, record, split_job};
-use self::link::{Again, Link, ask};
+use self::claims::Claims;
+use self::codec::{Answer, Fields, encode, join_job, push_writes, queue, record, split_job};
+use self::link::{Again, Link};
 use self::scripts::Scripts;
 use self::watch::Watch;
 use super::feed::Feed;
@@ -70,10 +71,6 @@ use crate::model::{BackendId, Job, JobId, JobState, Timestamp};
 /// The default key prefix.
 pub const DEFAULT_PREFIX: &str = "bv:1:";
 
-/// How long a waiting claim sleeps at most before it looks for ended leases, which ring no bell.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Idle connections kept for waiting claims.
-const SPARE: usize = 8;
 /// Jobs fetched in one round trip.
 const PAGE: usize = 500;
 /// Jobs purged in one script.
@@ -86,10 +83,7 @@ pub struct RedisStore {
     scripts: Scripts,
     feed: Arc<Feed>,
     watch: tokio::task::JoinHandle<()>,
-    /// Queues that this process has served, for tidying.
-    served: Mutex<BTreeSet<String>>,
-    /// Connections for waiting claims; each is used by one claim at a time, because it blocks.
-    spare: Mutex<Vec<MultiplexedConnection>>,
+    claims: Claims,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -122,8 +116,7 @@ impl RedisStore {
             scripts: Scripts::new(),
             feed,
             watch: tokio::spawn(watch.run()),
-            served: Mutex::default(),
-            spare: Mutex::default(),
+            claims: Claims::default(),
         })
     }
 
@@ -157,88 +150,6 @@ impl RedisStore {
             .arg(claim.epoch)
             .arg(&claim.worker.0);
         invocation
-    }
-
-    async fn claim_now(
-        &self,
-        worker: &WorkerId,
-        queues: &[String],
-        lease: Duration,
-    ) -> Result<Option<Claimed>> {
-        let mut invocation = self.invoke(&self.scripts.claim);
-        invocation
-            .arg(&worker.0)
-            .arg(millis(lease))
-            .arg(Timestamp::now().to_string())
-            .arg(queues);
-        // A claim whose answer is lost is recovered when its lease ends, like that of a worker that died.
-        let mut answer = self.run(&invocation, Again::Harmless).await?;
-        match answer.word.as_str() {
-            "none" => Ok(None),
-            "claimed" => {
-                let id = parse_id(&answer.next::<String>()?)?;
-                let fields: Fields = answer.next()?;
-                let entries: Vec<String> = answer.next()?;
-                let job =
-                    join_job(id, &fields)?.ok_or_else(|| unreadable(&format!("job {id}"), "it is empty"))?;
-                let journal = entries
-                    .iter()
-                    .map(|entry| serde_json::from_str(entry))
-                    .collect::<Result<_, _>>()
-                    .map_err(|error| unreadable(&format!("journal of job {id}"), error))?;
-                let claim = Claim {
-                    job: id,
-                    epoch: job.epoch,
-                    worker: worker.clone(),
-                };
-                Ok(Some(Claimed { claim, job, journal }))
-            }
-            _ => Err(answer.unexpected()),
-        }
-    }
-
-    /// Waits until a job may have become ready, `most` at longest. Trouble only shortens the wait: the claim
-    /// that follows will meet it, too, and report it.
-    async fn wait_for_bell(&self, queues: &[String], most: Duration) {
-        let spare = self.spare().pop();
-        let connection = match spare {
-            Some(connection) => Ok(connection),
-            None => self.link.blocking(LOOK_AGAIN).await,
-        };
-        let Ok(mut connection) = connection else {
-            return tokio::time::sleep(most).await;
-        };
-        let mut command = redis::cmd("BLPOP");
-        for queue in queues {
-            command.arg(self.key(format_args!("bell:{queue}")));
-        }
-        // Zero would block for ever.
-        command.arg(most.as_secs_f64().max(0.001));
-        // Dropped half-way, the connection is closed rather than kept: it would still be blocked.
-        match ask::<Value>(&mut connection, &command).await {
-            Ok(_) => {
-                let mut spare = self.spare();
-                if spare.len() < SPARE {
-                    spare.push(connection);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "waiting for a job was cut off");
-                tokio::time::sleep(most.min(Duration::from_millis(100))).await;
-            }
-        }
-    }
-
-    /// Forgets the consumers of gateways that ended long ago.
-    async fn tidy(&self) -> Result<()> {
-        let served: Vec<String> = lock(&self.served).iter().cloned().collect();
-        let mut invocation = self.invoke(&self.scripts.tidy);
-        invocation.arg(served);
-        self.run(&invocation, Again::Harmless).await.map(|_| ())
-    }
-
-    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
-        lock(&self.spare)
     }
 
     /// What a submit stored whose answer was lost: known by its worker and the very time of submission.
@@ -288,11 +199,6 @@ impl RedisStore {
         }
         Ok(jobs)
     }
-}
-
-// A panic while one of these is locked leaves it whole: each is changed by one call.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn conflict(answer: &mut Answer) -> Result<Error> {
@@ -429,21 +335,7 @@ impl Store for RedisStore {
         lease: Duration,
         wait: Duration,
     ) -> Result<Option<Claimed>> {
-        let until = Instant::now() + wait;
-        let mut queues: Vec<String> = backends.iter().flat_map(queues).collect();
-        lock(&self.served).extend(queues.iter().cloned());
-        loop {
-            if let Some(claimed) = self.claim_now(worker, &queues, lease).await? {
-                return Ok(Some(claimed));
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || queues.is_empty() {
-                return Ok(None);
-            }
-            // No backend is always asked last.
-            queues.rotate_left(1);
-            self.wait_for_bell(&queues, left.min(LOOK_AGAIN)).await;
-        }
+        self.claim_within(worker, backends, lease, wait).await
     }
 
     async fn renew(&self, claim: &Claim, lease: Duration) -> Result<()> {

@@ -50,6 +50,17 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Begins with the oldest entry there is.
+    #[cfg(test)]
+    pub(super) fn from_start(link: Link, prefix: String, feed: Arc<Feed>) -> Self {
+        Self {
+            link,
+            prefix,
+            feed,
+            last: 0,
+        }
+    }
+
     /// Reads until the task is ended.
     pub(super) async fn run(mut self) {
         let mut pause = PAUSE;

@@ -24,6 +24,7 @@ use crate::command::{COMMAND_VERSION, Command, Power, PowerAction, Subject, When
 use crate::model::{BackendId, Job, JobId, JobState, TenantId, Timestamp, VmId};
 
 use redis_server::redis;
+pub(super) use redis_server::{RedisServer, connect};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);

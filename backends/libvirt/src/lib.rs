@@ -23,3 +23,8 @@ pub mod xml;
 
 pub use backend::LibvirtBackend;
 pub use config::{Accel, LibvirtConfig};
+
+/// What the backend declares at its fullest, on libvirt's QEMU driver: for reports that are made without a host.
+pub fn declared() -> babelvisor_core::capability::CapabilitySet {
+    capability::of(quirks::Driver::Qemu)
+}

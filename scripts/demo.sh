@@ -17,8 +17,9 @@ LIBVIRT=/tmp/babelvisor-demo-$(printf '%s' "$REPO" | cksum | cut -d' ' -f1)
 BASE=http://127.0.0.1:$PORT
 GUEST=$BASE/api
 PVE=$BASE/v1/pve/open
-# Made up, as everything here.
 PASSWORD=Demo-tide-42
+ACCOUNT=A10000001
+TOKEN=
 
 head_line() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
@@ -26,20 +27,33 @@ head_line() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 ANSWER=
 # Prints the call as one curl line and its answer, and keeps the answer.
 show() {
-    local method=$1 url=$2 body=${3:-}
-    local command=(curl -sS)
-    [ "$method" = GET ] || command+=(-X "$method")
+    local method=$1 url=$2 body=${3:-} line='curl -sS' command=(curl -sS)
+    if [ "$method" != GET ]; then line+=" -X $method"; command+=(-X "$method"); fi
+    if [[ $url == "$PVE"* ]]; then
+        line+=' -H "Finovy-Access-Token: $TOKEN"'
+        command+=(-H "Finovy-Access-Token: $TOKEN")
+    fi
     if [ -n "$body" ]; then
+        line+=" -H 'Content-Type: application/json' -d '$body'"
         command+=(-H 'Content-Type: application/json' -d "$body")
-        printf "  \$ curl -sS -X %s -H 'Content-Type: application/json' -d '%s' '%s'\n" "$method" "$body" "$url"
-    elif [ "$method" = GET ]; then printf "  \$ curl -sS '%s'\n" "$url"
-    else printf "  \$ curl -sS -X %s '%s'\n" "$method" "$url"; fi
+    fi
+    printf "  \$ %s '%s'\n" "$line" "$url"
     ANSWER=$("${command[@]}" --max-time 60 "$url")
     printf '    %s\n' "$(cut -c1-400 <<<"$ANSWER")"
 }
 
-# The same without a word, for waiting.
-quiet() { ANSWER=$(curl -sS --max-time 60 "$1" 2>/dev/null) || ANSWER=; }
+# A GET without a word, for waiting.
+quiet() { ANSWER=$(curl -sS --max-time 60 -H "Finovy-Access-Token: $TOKEN" "$1" 2>/dev/null) || ANSWER=; }
+
+# pve-open signs in and has tokens for half an hour; Guest REST has no sign-in and therefore listens on loopback only.
+sign_in() {
+    head_line "A token for pve-open"
+    local body='{"uuid":"'$ACCOUNT'","secret":"'$SECRET'"}'
+    printf "  \$ TOKEN=\$(curl -sS -H 'Content-Type: application/json' -d '%s' '%s' | jq -r .data.token)\n" "$body" "$BASE/v1/auth/getToken"
+    ANSWER=$(curl -sS --max-time 60 -H 'Content-Type: application/json' -d "$body" "$BASE/v1/auth/getToken")
+    TOKEN=$(jq -r '.data.token? // empty' <<<"$ANSWER" 2>/dev/null) || TOKEN=
+    [ -n "$TOKEN" ] || fail "getToken gave no token but: $ANSWER"
+}
 
 expect() {
     local what=$1 filter=$2
@@ -130,6 +144,11 @@ TOML
 start_gateway() {
     head_line "The gateway"
     write_catalogue
+    # Made anew for each demo.
+    SECRET=$(od -An -N 16 -tx1 /dev/urandom | tr -d ' \n')
+    (umask 077; printf '%s\n' "$SECRET" >"$STATE/secret")
+    printf '  $'; printf ' %q' "$BINARY" account add $ACCOUNT --secret-file "$STATE/secret" --state-dir "$STATE/state"; printf '\n'
+    "$BINARY" account add $ACCOUNT --secret-file "$STATE/secret" --state-dir "$STATE/state" | sed 's/^/    /'
     local command=("$BINARY" serve --libvirt "$URI" --state-dir "$STATE/state" --listen "127.0.0.1:$PORT"
         --admin "127.0.0.1:$ADMIN_PORT" --catalogue "$STATE/catalogue.toml")
     printf '  $'; printf ' %q' "${command[@]}"; printf '\n'
@@ -274,6 +293,7 @@ trap give_up EXIT
 start_libvirt
 start_gateway
 make_with_virsh
+sign_in
 adoption
 guest_to_pve
 pve_to_guest

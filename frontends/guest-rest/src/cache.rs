@@ -1,0 +1,200 @@
+//! Guests as encoded JSON, so that a list is a concatenation. An entry is good for one revision of its VM and for
+//! what else the text shows (host name, image number). Bounded in bytes: the entries that came first go first.
+//!
+//! The texts hold passwords in clear, as the answers do: they never reach a log, and those of vanished guests are
+//! dropped at the next sweep.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use babelvisor_core::model::VmId;
+use bytes::Bytes;
+
+/// Readers of different guests should not wait for each other.
+const SHARDS: usize = 16;
+/// What an entry costs besides its texts.
+const OVERHEAD: usize = 192;
+/// How many entries more than guests there may be before vanished ones are looked for.
+const SLACK: usize = 256;
+
+/// What an encoded guest depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Basis<'a> {
+    pub(crate) revision: u64,
+    pub(crate) host: &'a str,
+    pub(crate) template: u64,
+}
+
+struct Entry {
+    revision: u64,
+    host: Box<str>,
+    template: u64,
+    json: Bytes,
+}
+
+impl Entry {
+    fn fits(&self, basis: Basis<'_>) -> bool {
+        Basis { revision: self.revision, host: &self.host, template: self.template } == basis
+    }
+
+    fn cost(&self) -> usize {
+        self.json.len() + self.host.len() + OVERHEAD
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<VmId, Entry>,
+    /// Ids in the order in which they came; an id that was swept may still stand here.
+    order: VecDeque<VmId>,
+    bytes: usize,
+}
+
+impl Shard {
+    fn remove(&mut self, id: &VmId) -> bool {
+        let removed = self.entries.remove(id);
+        self.bytes -= removed.as_ref().map_or(0, Entry::cost);
+        removed.is_some()
+    }
+}
+
+/// Encoded guests.
+pub(crate) struct Cache {
+    shards: [Mutex<Shard>; SHARDS],
+    shard_limit: usize,
+    count: AtomicUsize,
+}
+
+impl Cache {
+    /// A cache of at most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { shards: Default::default(), shard_limit: limit / SHARDS, count: AtomicUsize::new(0) }
+    }
+
+    /// The guest's text, if it was encoded from this basis.
+    pub(crate) fn get(&self, id: VmId, basis: Basis<'_>) -> Option<Bytes> {
+        let shard = self.shard(id)?;
+        shard.entries.get(&id).filter(|entry| entry.fits(basis)).map(|entry| entry.json.clone())
+    }
+
+    /// Keeps a guest's text, unless a newer one is there or it is larger than a shard.
+    pub(crate) fn put(&self, id: VmId, basis: Basis<'_>, json: Bytes) {
+        let entry = Entry { revision: basis.revision, host: basis.host.into(), template: basis.template, json };
+        let cost = entry.cost();
+        let Some(mut shard) = self.shard(id) else { return };
+        let newer = shard.entries.get(&id).is_some_and(|old| old.revision > entry.revision);
+        if newer || cost > self.shard_limit {
+            return;
+        }
+        if shard.remove(&id) {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            shard.order.push_back(id);
+        }
+        while shard.bytes + cost > self.shard_limit
+            && let Some(oldest) = shard.order.pop_front()
+        {
+            if oldest == id {
+                shard.order.push_back(id);
+                if shard.order.len() == 1 {
+                    break;
+                }
+            } else if shard.remove(&oldest) {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        shard.bytes += cost;
+        shard.entries.insert(id, entry);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Drops the texts of guests that are gone, once there are clearly more texts than guests.
+    pub(crate) fn sweep(&self, guests: usize, lives: impl Fn(&VmId) -> bool) {
+        if self.count.load(Ordering::Relaxed) <= guests + SLACK {
+            return;
+        }
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone: Vec<VmId> = shard.entries.keys().filter(|id| !lives(id)).copied().collect();
+            for id in &gone {
+                if shard.remove(id) {
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            let Shard { entries, order, .. } = &mut *shard;
+            order.retain(|id| entries.contains_key(id));
+        }
+    }
+
+    fn shard(&self, id: VmId) -> Option<MutexGuard<'_, Shard>> {
+        let [.., last] = id.0.as_bytes();
+        let shard = self.shards.get(usize::from(*last) % SHARDS)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn basis(revision: u64) -> Basis<'static> {
+        Basis { revision, host: "host-1", template: 1 }
+    }
+
+    /// Ids that fall into one shard.
+    fn id(number: u128) -> VmId {
+        format!("{:032x}", number << 8).parse().unwrap()
+    }
+
+    #[test]
+    fn a_text_is_good_for_its_own_basis_only() {
+        let cache = Cache::new(1 << 20);
+        cache.put(id(1), basis(5), Bytes::from_static(b"{}"));
+        assert!(cache.get(id(1), basis(5)).is_some());
+        assert!(cache.get(id(1), basis(6)).is_none());
+        assert!(cache.get(id(1), Basis { host: "host-2", ..basis(5) }).is_none());
+        assert!(cache.get(id(1), Basis { template: 2, ..basis(5) }).is_none());
+        assert!(cache.get(id(2), basis(5)).is_none());
+    }
+
+    #[test]
+    fn a_slow_reader_does_not_replace_a_newer_text() {
+        let cache = Cache::new(1 << 20);
+        cache.put(id(1), basis(6), Bytes::from_static(b"new"));
+        cache.put(id(1), basis(5), Bytes::from_static(b"old"));
+        assert_eq!(cache.get(id(1), basis(6)).unwrap(), "new");
+    }
+
+    #[test]
+    fn the_limit_holds_and_the_first_to_come_go_first() {
+        let cache = Cache::new(SHARDS * 4 * (100 + OVERHEAD + "host-1".len()));
+        let text = Bytes::from(vec![b'x'; 100]);
+        for number in 0..10 {
+            cache.put(id(number), basis(1), text.clone());
+            cache.put(id(number), basis(2), text.clone());
+        }
+        let kept: Vec<u128> = (0..10).filter(|number| cache.get(id(*number), basis(2)).is_some()).collect();
+        assert_eq!(kept, [6, 7, 8, 9]);
+        assert_eq!(cache.count.load(Ordering::Relaxed), 4);
+        cache.put(id(11), basis(1), Bytes::from(vec![b'x'; 100_000]));
+        assert!(cache.get(id(11), basis(1)).is_none(), "what is larger than a shard is not kept");
+        assert!(cache.get(id(9), basis(2)).is_some());
+        cache.put(id(9), basis(3), Bytes::from(vec![b'y'; 300]));
+        assert!(cache.get(id(9), basis(3)).is_some(), "a text that grew pushes others out, not itself");
+    }
+
+    #[test]
+    fn texts_of_vanished_guests_are_swept() {
+        let cache = Cache::new(16 << 20);
+        for number in 0..400 {
+            cache.put(id(number), basis(1), Bytes::from_static(b"{}"));
+        }
+        cache.sweep(400, |_| false);
+        assert!(cache.get(id(0), basis(1)).is_some(), "no need yet");
+        cache.sweep(1, |vm| *vm == id(7));
+        assert!(cache.get(id(7), basis(1)).is_some());
+        assert!(cache.get(id(8), basis(1)).is_none());
+        assert_eq!(cache.count.load(Ordering::Relaxed), 1);
+    }
+}

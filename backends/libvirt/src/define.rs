@@ -119,13 +119,13 @@ impl Plan<'_> {
             });
         }
         if let Some(seed) = self.seed {
-            let (target, bus) = if machine.contains("q35") { ("sda", "sata") } else { ("hda", "ide") };
+            // Virtio SCSI: kernels made for clouds know it and virtio disks, but often neither SATA nor IDE.
             disks.push(DiskSpec {
                 device: "cdrom".into(),
                 source: Some(source(connection, seed)?),
                 format: format_word(seed.format)?,
-                target: target.into(),
-                bus: bus.into(),
+                target: "sda".into(),
+                bus: "scsi".into(),
                 readonly: true,
                 serial: None,
                 boot_order: None,

@@ -46,10 +46,9 @@ impl Driver {
                 bulk_state: true,
             },
             Driver::Test => Quirks {
-                // NVRAM is refused as an unsupported flag.
+                // NVRAM and checkpoints are refused as unsupported flags.
                 undefine_flags: sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-                    | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-                    | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA,
+                    | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA,
                 internal_error_is_state: true,
                 live_password: false,
                 bulk_state: true,

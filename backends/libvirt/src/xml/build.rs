@@ -287,6 +287,11 @@ impl DomainSpec {
         for disk in &self.disks {
             devices = devices.child(disk_element(disk));
         }
+        if self.virt_type != DomainType::Test && self.disks.iter().any(|d| d.bus == "scsi") {
+            devices = devices.child(
+                Element::new("controller").with("type", "scsi").with("index", "0").with("model", "virtio-scsi"),
+            );
+        }
         if self.is_q35() {
             devices = devices.child(controller(0, "pcie-root"));
             for index in 1..=self.root_ports() {
@@ -350,7 +355,7 @@ impl DomainSpec {
     /// Each virtio device sits on a root port of its own: those in use now, and spare ones for later.
     fn root_ports(&self) -> usize {
         let virtio_disks = self.disks.iter().filter(|d| d.bus == "virtio").count();
-        let fixed = 4; // virtio-serial, balloon, rng, USB
+        let fixed = 5; // virtio-serial, virtio-scsi, balloon, rng, USB
         virtio_disks + self.nics.len() + fixed + SPARE_ROOT_PORTS
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use babelvisor_server::Limits;
+use babelvisor_server::{Drained, Limits};
+use tokio::time::timeout;
 
 use crate::support::{PATIENCE, Toy, start};
 
@@ -122,6 +123,28 @@ async fn an_idle_connection_outlives_the_head_limit_but_not_its_own() {
 }
 
 #[tokio::test]
+async fn an_answer_that_nobody_reads_is_cut() {
+    let limits = Limits {
+        body_bytes: 32 << 20,
+        write_time: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let server = start(vec![Toy::new("toy").mount("/t")], limits).await;
+    let mut client = server.client().await;
+    let size = 24 << 20; // more than the system holds for a peer that does not read
+    client
+        .send(format!(
+            "POST /t/echo HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
+        ))
+        .await;
+    client.send(vec![b'x'; size]).await;
+    let drained = timeout(PATIENCE, server.stop())
+        .await
+        .expect("only a cut ends this connection");
+    assert_eq!(drained.unwrap(), Drained::Finished);
+}
+
+#[tokio::test]
 async fn a_slow_body_is_refused_in_the_dialect() {
     let limits = Limits {
         body_time: Duration::from_millis(200),
@@ -154,14 +177,29 @@ async fn a_slow_handler_is_refused_and_still_finishes() {
 
 #[tokio::test]
 async fn hanging_up_cancels_nothing() {
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
     let toy = Toy::new("toy");
-    let server = start(vec![toy.mount("/t")], Limits::default()).await;
+    let server = start(vec![toy.mount("/t")], limits).await;
     let mut client = server.client().await;
     client.send("GET /t/hold HTTP/1.1\r\nHost: a\r\n\r\n").await;
     toy.wait_entered(1).await;
     drop(client);
+    // The only place is free again once the server has seen the hang-up.
+    let deadline = Instant::now() + PATIENCE;
+    while server.client().await.get("/t/items/1").await.status != 200 {
+        assert!(Instant::now() < deadline, "the hang-up is not noticed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(
+        toy.finished.load(Ordering::SeqCst),
+        1,
+        "only the second request has ended"
+    );
     toy.gate.add_permits(1);
-    finished(&toy, 1).await;
+    finished(&toy, 2).await;
 }
 
 #[tokio::test]

@@ -48,14 +48,20 @@ impl Known {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { known: RwLock::default(), sign_ins: Semaphore::new(SIGN_INS) }
+        Self {
+            known: RwLock::default(),
+            sign_ins: Semaphore::new(SIGN_INS),
+        }
     }
 }
 
 impl Tokens {
     fn recall(&self, hash: &str) -> Option<Arc<Account>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(hash).filter(|known| known.good()).map(|known| known.account.clone())
+        known
+            .get(hash)
+            .filter(|known| known.good())
+            .map(|known| known.account.clone())
     }
 
     fn remember(&self, hash: String, account: Arc<Account>, expires: Timestamp) {
@@ -66,7 +72,14 @@ impl Tokens {
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
-        known.insert(hash, Known { account, expires, until: Instant::now() + REMEMBERED });
+        known.insert(
+            hash,
+            Known {
+                account,
+                expires,
+                until: Instant::now() + REMEMBERED,
+            },
+        );
     }
 }
 
@@ -92,7 +105,10 @@ impl PveOpen {
     pub(crate) async fn visitor(&self, operation: &str, request: &Request) -> Result<Visitor, Fault> {
         let caller = |account: Option<&Account>| Caller {
             account: account.map(|account| account.id),
-            tenant: account.map_or_else(|| TenantId::new(&self.settings.tenant), |account| account.tenant.clone()),
+            tenant: account.map_or_else(
+                || TenantId::new(&self.settings.tenant),
+                |account| account.tenant.clone(),
+            ),
             role: account.map_or(Role::User, |account| account.role),
             vm_quota: account.and_then(|account| account.vm_quota),
             dialect: self.contract.dialect().name(),
@@ -100,17 +116,26 @@ impl PveOpen {
             request_id: request.request_id.clone(),
         };
         match self.settings.authentication {
-            Switch::Off => Ok(Visitor { caller: caller(None), verified: false }),
+            Switch::Off => Ok(Visitor {
+                caller: caller(None),
+                verified: false,
+            }),
             Switch::On => {
                 let account = self.account(request).await?;
-                Ok(Visitor { verified: account.identity_verified, caller: caller(Some(&account)) })
+                Ok(Visitor {
+                    verified: account.identity_verified,
+                    caller: caller(Some(&account)),
+                })
             }
         }
     }
 
     async fn account(&self, request: &Request) -> Result<Arc<Account>, Fault> {
         let token = token(request).ok_or_else(|| {
-            Fault::from(Error::new(ErrorKind::Unauthenticated, "no token was sent, or none that can be one"))
+            Fault::from(Error::new(
+                ErrorKind::Unauthenticated,
+                "no token was sent, or none that can be one",
+            ))
         })?;
         let hash = sha256_hex(token);
         if let Some(account) = self.tokens.recall(&hash) {
@@ -124,10 +149,23 @@ impl PveOpen {
 
     /// getToken: 1001 for an unknown account and a wrong key alike.
     pub(crate) async fn get_token(&self, sign_in: SignIn) -> Result<Data, Fault> {
-        let SignIn { uuid, secret, first_edition } = sign_in;
+        let SignIn {
+            uuid,
+            secret,
+            first_edition,
+        } = sign_in;
         let life = Duration::from_secs(self.settings.token_seconds);
-        let _turn = self.tokens.sign_ins.acquire().await.map_err(|_| Error::internal("sign-in is closed"))?;
-        let signed_in = self.core.registry().sign_in(&uuid, PasswordForm::Plain, secret, life).await;
+        let _turn = self
+            .tokens
+            .sign_ins
+            .acquire()
+            .await
+            .map_err(|_| Error::internal("sign-in is closed"))?;
+        let signed_in = self
+            .core
+            .registry()
+            .sign_in(&uuid, PasswordForm::Plain, secret, life)
+            .await;
         let (_, token, _): (_, Secret, _) = signed_in.map_err(|error| match error.kind {
             ErrorKind::Unauthenticated => Fault::code(Code::NoPermission),
             _ => Fault::from(error),
@@ -136,7 +174,10 @@ impl PveOpen {
             return Data::of(&token.expose());
         }
         let effective_time = self.settings.token_seconds.saturating_mul(1000);
-        Data::of(&Token { token: token.expose(), effective_time })
+        Data::of(&Token {
+            token: token.expose(),
+            effective_time,
+        })
     }
 }
 
@@ -146,12 +187,16 @@ fn token(request: &Request) -> Option<&str> {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token)
     });
-    [request.header("finovy-access-token"), request.header("authorization-token"), bearer]
-        .into_iter()
-        .flatten()
-        .map(str::trim)
-        .find(|token| !token.is_empty())
-        .filter(|token| token.len() <= LONGEST_TOKEN)
+    [
+        request.header("finovy-access-token"),
+        request.header("authorization-token"),
+        bearer,
+    ]
+    .into_iter()
+    .flatten()
+    .map(str::trim)
+    .find(|token| !token.is_empty())
+    .filter(|token| token.len() <= LONGEST_TOKEN)
 }
 
 #[cfg(test)]
@@ -206,7 +251,11 @@ mod tests {
         ] {
             assert_eq!(token(&with(name, value)), Some("abc"), "{name}: {value}");
         }
-        for (name, value) in [("authorization", "Basic abc"), ("authorization", "abc"), ("finovy-access-token", " ")] {
+        for (name, value) in [
+            ("authorization", "Basic abc"),
+            ("authorization", "abc"),
+            ("finovy-access-token", " "),
+        ] {
             assert_eq!(token(&with(name, value)), None, "{name}: {value}");
         }
         assert_eq!(token(&with("finovy-access-token", &"x".repeat(257))), None);

@@ -34,7 +34,11 @@ impl PveOpen {
         let now = self.core.now();
         let (flavor, image) = choose(&now, create, Paying::ByUse)?;
         if !reachable(&now, &image) {
-            return Err(Error::new(ErrorKind::BackendUnavailable, "no backend that has the image is up").into());
+            return Err(Error::new(
+                ErrorKind::BackendUnavailable,
+                "no backend that has the image is up",
+            )
+            .into());
         }
         self.create(visitor, &flavor, image, None).await
     }
@@ -65,16 +69,27 @@ impl PveOpen {
         if flavor.gpus > 0 {
             return Err(Fault::code(Code::NoCapacity));
         }
-        let user = if image.admin_user.is_empty() { ADMINISTRATOR } else { &image.admin_user };
+        let user = if image.admin_user.is_empty() {
+            ADMINISTRATOR
+        } else {
+            &image.admin_user
+        };
         let password = Secret::random(PASSWORD);
-        let console = password.expose().chars().take(CONSOLE_PASSWORD).collect::<String>();
+        let console = password
+            .expose()
+            .chars()
+            .take(CONSOLE_PASSWORD)
+            .collect::<String>();
         let request = CreateRequest {
             name: random_name(NAME),
             vcpus: flavor.vcpus,
             memory: flavor.memory,
             disk: flavor.disk,
             flavor: Some(flavor.id),
-            login: Some(GuestLogin { user: Some(user.to_owned()), password }),
+            login: Some(GuestLogin {
+                user: Some(user.to_owned()),
+                password,
+            }),
             image,
             console: ConsoleChoice::Password(Secret::new(console)),
             start: false,
@@ -82,10 +97,15 @@ impl PveOpen {
             expires_at: end,
             tags: Default::default(),
         };
-        let created = self.core.create_vm(&visitor.caller, request, SubmitOptions::REFUSE).await;
+        let created = self
+            .core
+            .create_vm(&visitor.caller, request, SubmitOptions::REFUSE)
+            .await;
         let (vm, _) = created.map_err(|error| match error.kind {
             // Sizes are the package's: the client sent nothing wrong.
-            ErrorKind::InvalidInput => Fault::business(format!("package {} cannot be used: {error}", flavor.short_id)),
+            ErrorKind::InvalidInput => {
+                Fault::business(format!("package {} cannot be used: {error}", flavor.short_id))
+            }
             _ => Fault::from(error),
         })?;
         match self.settings.create_answers {
@@ -97,7 +117,11 @@ impl PveOpen {
 
 /// Package and image, if both exist, can be paid this way and go together.
 fn choose(now: &Snapshot, create: &Create, paying: Paying) -> Result<(Arc<Flavor>, Arc<Image>), Fault> {
-    let flavor = now.flavors.get(&create.package_id).cloned().ok_or_else(|| no_such("packageId", &create.package_id))?;
+    let flavor = now
+        .flavors
+        .get(&create.package_id)
+        .cloned()
+        .ok_or_else(|| no_such("packageId", &create.package_id))?;
     let image = number(&create.image_id)
         .and_then(|number| now.images_by_number.get(&number))
         .filter(|image| image.kind == ImageKind::Disk)
@@ -108,7 +132,10 @@ fn choose(now: &Snapshot, create: &Create, paying: Paying) -> Result<(Arc<Flavor
             Paying::ByUse => "for a term only, use createRent",
             Paying::ForTerm => "by use only, use createquantity",
         };
-        return Err(Fault::business(format!("packageId {} is paid {how}", create.package_id)));
+        return Err(Fault::business(format!(
+            "packageId {} is paid {how}",
+            create.package_id
+        )));
     }
     // Where one of them states no type there is nothing to differ.
     if !flavor.family.is_empty() && !image.family.is_empty() && flavor.family != image.family {
@@ -125,12 +152,18 @@ fn no_such(field: &str, id: &str) -> Fault {
 
 /// An image's number, in its one spelling.
 fn number(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|number: &u64| number.to_string() == text)
+    text.parse()
+        .ok()
+        .filter(|number: &u64| number.to_string() == text)
 }
 
 /// Whether a backend that has the image is up; an image that lies nowhere is for the core to refuse.
 fn reachable(now: &Snapshot, image: &Image) -> bool {
-    image.locations.is_empty() || image.locations.iter().any(|location| now.backend_up(&location.backend))
+    image.locations.is_empty()
+        || image
+            .locations
+            .iter()
+            .any(|location| now.backend_up(&location.backend))
 }
 
 /// When a term that begins at `begin` ends, by the calendar: 0 hour, 1 day, 2 week, 3 month, 4 quarter,
@@ -166,7 +199,11 @@ mod tests {
         ];
         let begin: Timestamp = "2024-01-31T12:00:00Z".parse().unwrap();
         for (kind, number, end) in ends {
-            assert_eq!(term_end(begin, kind, number), Some(end.parse().unwrap()), "{number} of kind {kind}");
+            assert_eq!(
+                term_end(begin, kind, number),
+                Some(end.parse().unwrap()),
+                "{number} of kind {kind}"
+            );
         }
     }
 

@@ -12,7 +12,12 @@ use crate::error::Fault;
 use crate::settings::Settings;
 
 /// Ample for every body of this dialect; what is larger is not meant for it.
-const BODY: JsonLimits = JsonLimits { max_bytes: 64 << 10, max_depth: 16, max_values: 1024, allow_nul: false };
+const BODY: JsonLimits = JsonLimits {
+    max_bytes: 64 << 10,
+    max_depth: 16,
+    max_values: 1024,
+    allow_nul: false,
+};
 
 /// The most machines on a page (document: one query returns at most 25).
 pub(crate) const LARGEST_PAGE: usize = 25;
@@ -111,15 +116,22 @@ pub(crate) fn page(operation: &Operation, request: &Request, settings: &Settings
     let mut query = query(request)?;
     if settings.default_page {
         query.entry("page").or_insert_with(|| Value::from("1"));
-        query.entry("pageSize").or_insert_with(|| Value::from(DEFAULT_PAGE_SIZE));
+        query
+            .entry("pageSize")
+            .or_insert_with(|| Value::from(DEFAULT_PAGE_SIZE));
     }
     let query = judge(operation, Part::Query, Value::Object(query))?;
     let number = |name: &str| {
         let number = text(&query, name).and_then(|digits| digits.parse::<usize>().ok());
-        number.filter(|number| *number > 0).ok_or_else(|| Fault::parameter(format!("{name}: expected a number from 1")))
+        number
+            .filter(|number| *number > 0)
+            .ok_or_else(|| Fault::parameter(format!("{name}: expected a number from 1")))
     };
     let (page, size) = (number("page")?, number("pageSize")?.min(LARGEST_PAGE));
-    Ok(Page { offset: (page - 1).saturating_mul(size), size })
+    Ok(Page {
+        offset: (page - 1).saturating_mul(size),
+        size,
+    })
 }
 
 /// The body of createquantity.
@@ -142,8 +154,14 @@ pub(crate) fn sign_in(operation: &Operation, request: &Request) -> Result<SignIn
         _ => Err(Fault::parameter(format!("{name} is missing"))),
     };
     let (uuid, secret) = (text("uuid")?, Secret::new(text("secret")?));
-    let first_edition = ["nonce", "timeMap"].iter().any(|name| body.get(*name).is_some_and(|value| !value.is_null()));
-    Ok(SignIn { uuid, secret, first_edition })
+    let first_edition = ["nonce", "timeMap"]
+        .iter()
+        .any(|name| body.get(*name).is_some_and(|value| !value.is_null()));
+    Ok(SignIn {
+        uuid,
+        secret,
+        first_edition,
+    })
 }
 
 fn body(operation: &Operation, request: &Request) -> Result<Value, Fault> {
@@ -185,5 +203,7 @@ fn query(request: &Request) -> Result<Map<String, Value>, Fault> {
 fn unescape(text: &str) -> Result<String, Fault> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded.map(|text| text.into_owned()).map_err(|_| Fault::parameter("the query is not UTF-8"))
+    decoded
+        .map(|text| text.into_owned())
+        .map_err(|_| Fault::parameter("the query is not UTF-8"))
 }

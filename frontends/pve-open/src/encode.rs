@@ -19,7 +19,9 @@ pub(crate) enum Data {
 impl Data {
     /// A value, encoded.
     pub(crate) fn of(value: &impl Serialize) -> Result<Self, Fault> {
-        serde_json::to_vec(value).map(|json| Self::Json(json.into())).map_err(unwritable)
+        serde_json::to_vec(value)
+            .map(|json| Self::Json(json.into()))
+            .map_err(unwritable)
     }
 }
 

@@ -81,24 +81,40 @@ impl Fault {
         let errors = contract(Dialect::PveOpen).errors();
         let outcome = errors.for_code(code.text());
         let outcome = outcome.unwrap_or_else(|| errors.for_kind(schemas::ErrorKind::Internal).clone());
-        Self { outcome, detail: None, cause: None }
+        Self {
+            outcome,
+            detail: None,
+            cause: None,
+        }
     }
 
     /// 1003, saying what it is.
     pub(crate) fn business(detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..Self::code(Code::Business) }
+        Self {
+            detail: Some(detail.into()),
+            ..Self::code(Code::Business)
+        }
     }
 
     /// 1007, naming the parameter.
     pub(crate) fn parameter(detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..Self::code(Code::Parameter) }
+        Self {
+            detail: Some(detail.into()),
+            ..Self::code(Code::Parameter)
+        }
     }
 
     /// What a schema complains about first.
     pub(crate) fn violation(violations: &[Violation]) -> Self {
         let errors = contract(Dialect::PveOpen).errors();
-        let Some(first) = violations.first() else { return Self::parameter("the request") };
-        let field = if first.field.is_empty() { "the body" } else { first.field.as_str() };
+        let Some(first) = violations.first() else {
+            return Self::parameter("the request");
+        };
+        let field = if first.field.is_empty() {
+            "the body"
+        } else {
+            first.field.as_str()
+        };
         let detail = match first.problem {
             Problem::Missing => format!("{field} is missing"),
             Problem::Unknown => format!("{field} is not known here"),
@@ -107,9 +123,16 @@ impl Fault {
             | Problem::Length
             | Problem::Pattern
             | Problem::NotAllowed
-            | Problem::Other => format!("{field}: expected {}, received {}", first.expected, first.received),
+            | Problem::Other => format!(
+                "{field}: expected {}, received {}",
+                first.expected, first.received
+            ),
         };
-        Self { outcome: errors.for_problem(first.problem).clone(), detail: Some(detail), cause: None }
+        Self {
+            outcome: errors.for_problem(first.problem).clone(),
+            detail: Some(detail),
+            cause: None,
+        }
     }
 
     /// A body that cannot be read.
@@ -119,7 +142,11 @@ impl Fault {
             _ => TransportFault::MalformedBody,
         };
         let errors = contract(Dialect::PveOpen).errors();
-        Self { outcome: errors.for_fault(fault_kind).clone(), detail: Some(fault.to_string()), cause: None }
+        Self {
+            outcome: errors.for_fault(fault_kind).clone(),
+            detail: Some(fault.to_string()),
+            cause: None,
+        }
     }
 
     /// What the server refuses on its own.
@@ -130,15 +157,20 @@ impl Fault {
             Refusal::UnknownPath => (fault(TransportFault::UnknownPath), None),
             Refusal::WrongMethod { .. } => (fault(TransportFault::WrongMethod), None),
             Refusal::NotBuilt { .. } => (fault(TransportFault::NotBuilt), None),
-            Refusal::BodyTooLarge { limit } => {
-                (fault(TransportFault::BodyTooLarge), Some(format!("the body has more than {limit} bytes")))
-            }
+            Refusal::BodyTooLarge { limit } => (
+                fault(TransportFault::BodyTooLarge),
+                Some(format!("the body has more than {limit} bytes")),
+            ),
             Refusal::BadRequest(why) => (fault(TransportFault::MalformedBody), Some(why.clone())),
             Refusal::Overloaded => (fault(TransportFault::Overloaded), None),
             Refusal::Timeout => (errors.for_kind(schemas::ErrorKind::Timeout).clone(), None),
             Refusal::Internal => (errors.for_kind(schemas::ErrorKind::Internal).clone(), None),
         };
-        Self { outcome, detail, cause: None }
+        Self {
+            outcome,
+            detail,
+            cause: None,
+        }
     }
 
     /// Whether it is this code.
@@ -169,7 +201,10 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let outcome = contract(Dialect::PveOpen).errors().for_kind(kind(error.kind)).clone();
+        let outcome = contract(Dialect::PveOpen)
+            .errors()
+            .for_kind(kind(error.kind))
+            .clone();
         let code = outcome.row.code.as_str();
         // The two codes whose text may go on; anything about our inside stays in the log.
         let told = code == Code::Business.text() || code == Code::Parameter.text();
@@ -234,16 +269,30 @@ mod tests {
 
     #[test]
     fn the_comma_of_each_text_is_the_documents_own() {
-        assert_eq!(Fault::code(Code::NoCapacity).message(), "资源不足, 请重新选择配置");
-        assert_eq!(Fault::code(Code::RebootUnusable).message(), "虚拟机不可用，不能重启");
-        assert_eq!(Fault::code(Code::RebootNotRunning).message(), "主机未运行，不能重启");
+        assert_eq!(
+            Fault::code(Code::NoCapacity).message(),
+            "资源不足, 请重新选择配置"
+        );
+        assert_eq!(
+            Fault::code(Code::RebootUnusable).message(),
+            "虚拟机不可用，不能重启"
+        );
+        assert_eq!(
+            Fault::code(Code::RebootNotRunning).message(),
+            "主机未运行，不能重启"
+        );
     }
 
     #[test]
     fn faults_of_ours_keep_their_cause_to_the_log() {
         let fault = Fault::from(Error::internal("the disk of the store is full"));
         assert_eq!(fault.message(), "系统错误");
-        let fault = Fault::from(Error::unsupported("backend a cannot do power.reboot: not yet: no agent"));
-        assert_eq!(fault.message(), "自定义业务异常: backend a cannot do power.reboot: not yet: no agent");
+        let fault = Fault::from(Error::unsupported(
+            "backend a cannot do power.reboot: not yet: no agent",
+        ));
+        assert_eq!(
+            fault.message(),
+            "自定义业务异常: backend a cannot do power.reboot: not yet: no agent"
+        );
     }
 }

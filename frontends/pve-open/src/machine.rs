@@ -77,10 +77,21 @@ impl PveOpen {
     /// `vm` as JSON at `at`.
     pub(crate) fn machine(&self, now: &Snapshot, vm: &Vm, at: Timestamp) -> Result<Bytes, Fault> {
         let record = &vm.record;
-        let flavor = record.flavor.and_then(|id| now.flavors.values().find(|flavor| flavor.id == id).cloned());
+        let flavor = record
+            .flavor
+            .and_then(|id| now.flavors.values().find(|flavor| flavor.id == id).cloned());
         let image = record.image.and_then(|id| now.images.get(&id).cloned());
-        let host = vm.facts.as_ref().and_then(|facts| now.hosts.get(&facts.host).cloned());
-        let stamp = Stamp { revision: vm.revision, expired: expired(vm, at), flavor, image, host };
+        let host = vm
+            .facts
+            .as_ref()
+            .and_then(|facts| now.hosts.get(&facts.host).cloned());
+        let stamp = Stamp {
+            revision: vm.revision,
+            expired: expired(vm, at),
+            flavor,
+            image,
+            host,
+        };
         if let Some(known) = self.machines.get(vm.id, &stamp) {
             return Ok(known);
         }
@@ -95,27 +106,44 @@ impl PveOpen {
         let flavor = stamp.flavor.as_deref();
         let password = record.admin_password.as_ref().and_then(|sealed| {
             // One machine whose key was lost must not take the whole list down.
-            self.core.open(sealed).map_err(|error| tracing::error!(vm = %vm.id, %error, "password not shown")).ok()
+            self.core
+                .open(sealed)
+                .map_err(|error| tracing::error!(vm = %vm.id, %error, "password not shown"))
+                .ok()
         });
         let port = facts.and_then(|facts| facts.graphics.iter().find_map(|display| display.port));
         let nics = facts.map_or(&[][..], |facts| &facts.nics);
-        let ip_v4 = nics.iter().flat_map(|nic| &nic.addresses).find_map(|address| match address {
-            IpAddr::V4(address) => Some(address.to_string()),
-            IpAddr::V6(_) => None,
-        });
+        let ip_v4 = nics
+            .iter()
+            .flat_map(|nic| &nic.addresses)
+            .find_map(|address| match address {
+                IpAddr::V4(address) => Some(address.to_string()),
+                IpAddr::V6(_) => None,
+            });
         let machine = Machine {
             id: &record.short_id,
             name: vm.name(),
-            gpu_configuration: flavor.and_then(|flavor| flavor.gpu_model.as_deref()).unwrap_or("-"),
+            gpu_configuration: flavor
+                .and_then(|flavor| flavor.gpu_model.as_deref())
+                .unwrap_or("-"),
             gpu_number: gpus(vm, flavor),
             memory: gib(vm.memory()),
             cpu: vm.vcpus(),
-            rigid_disk: gib(vm.disk_bytes()).max(u64::from(facts.is_some_and(|facts| !facts.disks.is_empty()))),
-            operating_system: stamp.image.as_deref().and_then(|image| operating_system(&image.os)),
+            rigid_disk: gib(vm.disk_bytes())
+                .max(u64::from(facts.is_some_and(|facts| !facts.disks.is_empty()))),
+            operating_system: stamp
+                .image
+                .as_deref()
+                .and_then(|image| operating_system(&image.os)),
             host_account: record.admin_user.as_deref(),
             host_pw: password.as_ref().map(|password| password.expose()),
             // An address without a port leads nowhere.
-            address: port.and(self.settings.address.as_deref().or_else(|| stamp.host.as_ref()?.address.as_deref())),
+            address: port.and(
+                self.settings
+                    .address
+                    .as_deref()
+                    .or_else(|| stamp.host.as_ref()?.address.as_deref()),
+            ),
             port,
             mac: nics.first().map(|nic| nic.mac.as_str()),
             ipv4: ip_v4.clone(),

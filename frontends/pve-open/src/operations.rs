@@ -49,7 +49,10 @@ impl PveOpen {
     ) -> Result<Data, Fault> {
         let id = operation.unwrap_or_default();
         let not_built = || Error::new(ErrorKind::NotImplemented, format!("operation {id} is not built"));
-        let (_, call) = CALLS.iter().find(|(known, _)| *known == id).ok_or_else(not_built)?;
+        let (_, call) = CALLS
+            .iter()
+            .find(|(known, _)| *known == id)
+            .ok_or_else(not_built)?;
         let operation = self.contract.operation(id).ok_or_else(not_built)?;
         if *call == Call::GetToken {
             return self.get_token(decode::sign_in(operation, request)?).await;
@@ -59,17 +62,32 @@ impl PveOpen {
             may_change(&visitor)?;
         }
         match call {
-            Call::CreateQuantity => self.create_by_use(&visitor, &decode::create(operation, request)?).await,
-            Call::CreateRent => self.create_rented(&visitor, &decode::rent(operation, request)?).await,
+            Call::CreateQuantity => {
+                self.create_by_use(&visitor, &decode::create(operation, request)?)
+                    .await
+            }
+            Call::CreateRent => {
+                self.create_rented(&visitor, &decode::rent(operation, request)?)
+                    .await
+            }
             Call::Operate => {
                 let id = decode::path(operation, routed, "id")?;
-                self.operate(&visitor, id, decode::switching(operation, request)?).await
+                self.operate(&visitor, id, decode::switching(operation, request)?)
+                    .await
             }
-            Call::Reboot => self.reboot(&visitor, decode::path(operation, routed, "id")?).await,
+            Call::Reboot => {
+                self.reboot(&visitor, decode::path(operation, routed, "id")?)
+                    .await
+            }
             Call::One => self.one(&visitor, decode::path(operation, routed, "id")?).await,
             Call::MyPage => self.my_page(&visitor, &decode::page(operation, request, &self.settings)?),
             Call::Delete => {
-                self.delete(&visitor, decode::path(operation, routed, "id")?, operation.longest_wait).await
+                self.delete(
+                    &visitor,
+                    decode::path(operation, routed, "id")?,
+                    operation.longest_wait,
+                )
+                .await
             }
             Call::PackAge => self.packages(decode::paying(operation, routed)?),
             Call::Image => self.images(),
@@ -95,8 +113,12 @@ mod tests {
     #[test]
     fn what_the_contract_calls_built_has_a_function_and_nothing_else_has() {
         let contract = contract(Dialect::PveOpen);
-        let mut built: Vec<&str> =
-            contract.operations().iter().filter(|operation| operation.built).map(|operation| operation.id.as_str()).collect();
+        let mut built: Vec<&str> = contract
+            .operations()
+            .iter()
+            .filter(|operation| operation.built)
+            .map(|operation| operation.id.as_str())
+            .collect();
         let mut here: Vec<&str> = CALLS.iter().map(|(id, _)| *id).collect();
         built.sort_unstable();
         here.sort_unstable();

@@ -17,7 +17,12 @@ use crate::state::{Ruling, Standing};
 
 impl PveOpen {
     /// `operate`.
-    pub(crate) async fn operate(&self, visitor: &Visitor, id: &str, switching: Switching) -> Result<Data, Fault> {
+    pub(crate) async fn operate(
+        &self,
+        visitor: &Visitor,
+        id: &str,
+        switching: Switching,
+    ) -> Result<Data, Fault> {
         let vm = self.find(visitor, id).await?;
         in_reach(&vm)?;
         let how = self.settings.power_off;
@@ -50,14 +55,24 @@ impl PveOpen {
             Ruling::Refuse(fault) => return Err(fault),
         };
         let command = Command::Power(Power { vm: vm.id, action });
-        match self.core.submit(&visitor.caller, command, SubmitOptions::REFUSE).await {
+        match self
+            .core
+            .submit(&visitor.caller, command, SubmitOptions::REFUSE)
+            .await
+        {
             Ok(_) => Ok(Data::Flag(true)),
             Err(error) => Err(self.overtaken(visitor, vm, error, judge).await),
         }
     }
 
     /// Somebody was quicker: the machine's new state says it better than the error, if it refuses now.
-    async fn overtaken(&self, visitor: &Visitor, vm: &Vm, error: Error, judge: impl Fn(Standing) -> Ruling) -> Fault {
+    async fn overtaken(
+        &self,
+        visitor: &Visitor,
+        vm: &Vm,
+        error: Error,
+        judge: impl Fn(Standing) -> Ruling,
+    ) -> Fault {
         match error.kind {
             ErrorKind::NotFound => Fault::code(Code::NoMachine),
             ErrorKind::Busy | ErrorKind::IllegalState => match self.core.vm(&visitor.caller, vm.id).await {
@@ -82,7 +97,11 @@ impl PveOpen {
         // Disks of a machine that was found on a backend are its owner's: they stay.
         let volumes = vm.record.origin == VmOrigin::Created;
         let command = Command::DeleteVm(DeleteVm { vm: vm.id, volumes });
-        let job = match self.core.submit(&visitor.caller, command, SubmitOptions::REFUSE).await {
+        let job = match self
+            .core
+            .submit(&visitor.caller, command, SubmitOptions::REFUSE)
+            .await
+        {
             Ok(job) => job,
             Err(error) => return refused(&vm, error),
         };
@@ -96,7 +115,11 @@ fn in_reach(vm: &Vm) -> Result<(), Fault> {
     if vm.reachable {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::BackendUnavailable, format!("backend {} does not answer", vm.record.backend)).into())
+    Err(Error::new(
+        ErrorKind::BackendUnavailable,
+        format!("backend {} does not answer", vm.record.backend),
+    )
+    .into())
 }
 
 fn refused(vm: &Vm, error: Error) -> Result<Data, Fault> {

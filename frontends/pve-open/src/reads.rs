@@ -58,21 +58,34 @@ impl PveOpen {
             Some(vm) => vm,
             // Another gateway may have made it a moment ago.
             None if id.len() == ID_LENGTH => {
-                let vm = self.core.registry().vm_by_short_id(id).await?.ok_or_else(unknown)?;
-                self.core.vm(&visitor.caller, vm).await.map_err(|error| match error.kind {
-                    ErrorKind::NotFound => unknown(),
-                    _ => Fault::from(error),
-                })?
+                let vm = self
+                    .core
+                    .registry()
+                    .vm_by_short_id(id)
+                    .await?
+                    .ok_or_else(unknown)?;
+                self.core
+                    .vm(&visitor.caller, vm)
+                    .await
+                    .map_err(|error| match error.kind {
+                        ErrorKind::NotFound => unknown(),
+                        _ => Fault::from(error),
+                    })?
             }
             None => return Err(unknown()),
         };
-        if vm.visible() && query::may_see(&visitor.caller, &vm) { Ok(vm) } else { Err(unknown()) }
+        if vm.visible() && query::may_see(&visitor.caller, &vm) {
+            Ok(vm)
+        } else {
+            Err(unknown())
+        }
     }
 
     /// `one`.
     pub(crate) async fn one(&self, visitor: &Visitor, id: &str) -> Result<Data, Fault> {
         let vm = self.find(visitor, id).await?;
-        self.machine(&self.core.now(), &vm, Timestamp::now()).map(Data::Json)
+        self.machine(&self.core.now(), &vm, Timestamp::now())
+            .map(Data::Json)
     }
 
     /// `mypage`.
@@ -94,15 +107,22 @@ impl PveOpen {
     /// `packAge`: what can be paid this way, packages for both ways included.
     pub(crate) fn packages(&self, paying: Paying) -> Result<Data, Fault> {
         let now = self.core.now();
-        let packages: Vec<Package<'_>> =
-            now.flavors.values().filter(|flavor| pays(flavor.billing, paying)).map(|flavor| package(flavor)).collect();
+        let packages: Vec<Package<'_>> = now
+            .flavors
+            .values()
+            .filter(|flavor| pays(flavor.billing, paying))
+            .map(|flavor| package(flavor))
+            .collect();
         Data::of(&packages)
     }
 
     /// `image`: what machines can be made from.
     pub(crate) fn images(&self) -> Result<Data, Fault> {
         let now = self.core.now();
-        let disks = now.images_by_number.values().filter(|image| image.kind == ImageKind::Disk);
+        let disks = now
+            .images_by_number
+            .values()
+            .filter(|image| image.kind == ImageKind::Disk);
         let images: Vec<Picture<'_>> = disks.map(|image| picture(image)).collect();
         Data::of(&images)
     }

@@ -80,7 +80,10 @@ pub(crate) fn expired(vm: &Vm, now: Timestamp) -> bool {
 impl Standing {
     /// Where `vm` stands at `now`.
     pub(crate) fn of(vm: &Vm, now: Timestamp) -> Self {
-        Self { state: state(vm), expired: expired(vm, now) }
+        Self {
+            state: state(vm),
+            expired: expired(vm, now),
+        }
     }
 
     /// The number shown as `status`.
@@ -191,8 +194,12 @@ fn state(vm: &Vm) -> State {
     if let Some(activity) = vm.activity {
         return match activity {
             Activity::Creating => State::Creating,
-            Activity::Starting | Activity::Rebooting | Activity::Resuming | Activity::Restoring => State::Starting,
-            Activity::Stopping | Activity::Suspending | Activity::Saving | Activity::Deleting => State::Stopping,
+            Activity::Starting | Activity::Rebooting | Activity::Resuming | Activity::Restoring => {
+                State::Starting
+            }
+            Activity::Stopping | Activity::Suspending | Activity::Saving | Activity::Deleting => {
+                State::Stopping
+            }
             Activity::Cloning
             | Activity::Migrating
             | Activity::Importing
@@ -246,7 +253,10 @@ mod tests {
             (S::Stopping, "4", "6001", "6001", "7004", false),
         ];
         for (state, status, on, off, reboot, deletable) in table {
-            let standing = Standing { state, expired: false };
+            let standing = Standing {
+                state,
+                expired: false,
+            };
             assert_eq!(standing.status(), status, "{state:?}");
             assert_eq!(short(standing.switch_on()), on, "{state:?}");
             assert_eq!(short(standing.switch_off(PowerOff::Shutdown)), off, "{state:?}");
@@ -257,13 +267,19 @@ mod tests {
 
     #[test]
     fn a_machine_whose_term_is_over_can_be_stopped_and_deleted_only() {
-        let on = Standing { state: State::On, expired: true };
+        let on = Standing {
+            state: State::On,
+            expired: true,
+        };
         assert_eq!(on.status(), "5");
         assert_eq!(short(on.switch_on()), "6003");
         assert_eq!(short(on.switch_off(PowerOff::Shutdown)), "shutdown");
         assert_eq!(short(on.reboot()), "7003");
         assert!(on.deletable());
-        let off = Standing { state: State::Off, expired: true };
+        let off = Standing {
+            state: State::Off,
+            expired: true,
+        };
         assert_eq!(off.status(), "5");
         assert_eq!(short(off.switch_on()), "6003");
         assert_eq!(short(off.switch_off(PowerOff::Shutdown)), "-");
@@ -272,7 +288,10 @@ mod tests {
 
     #[test]
     fn a_change_under_way_shows_even_when_the_term_is_over() {
-        let stopping = Standing { state: State::Stopping, expired: true };
+        let stopping = Standing {
+            state: State::Stopping,
+            expired: true,
+        };
         assert_eq!(stopping.status(), "4");
         assert_eq!(short(stopping.switch_on()), "6001");
         assert!(!stopping.deletable());
@@ -280,7 +299,10 @@ mod tests {
 
     #[test]
     fn a_site_may_cut_the_power_instead_of_asking() {
-        let on = Standing { state: State::On, expired: false };
+        let on = Standing {
+            state: State::On,
+            expired: false,
+        };
         assert_eq!(short(on.switch_off(PowerOff::ForceOff)), "force_off");
     }
 }

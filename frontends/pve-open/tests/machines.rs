@@ -2,9 +2,9 @@
 
 mod support;
 
+use babelvisor_core::ErrorKind;
 use babelvisor_core::capability::Capability;
 use babelvisor_core::model::{PowerState, Timestamp};
-use babelvisor_core::ErrorKind;
 use babelvisor_memory::{Delay, Fault, Method};
 use babelvisor_pve_open::{CreateAnswers, PowerOff, Settings};
 use serde_json::{Value, json};
@@ -33,9 +33,19 @@ fn delete(id: &str) -> String {
 async fn a_client_goes_from_the_lists_to_a_machine_and_back_to_nothing() {
     let site = Site::open().await;
     let images = site.get("/v1/pve/open/image").await.good();
-    let image = images.as_array().unwrap().iter().find(|image| image["systemImageName"] == "Windows Server").unwrap();
+    let image = images
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|image| image["systemImageName"] == "Windows Server")
+        .unwrap();
     let packages = site.get("/v1/pve/open/packAge/0").await.good();
-    let package = packages.as_array().unwrap().iter().find(|package| package["name"] == "small").unwrap();
+    let package = packages
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|package| package["name"] == "small")
+        .unwrap();
     assert_eq!(image["type"], package["type"]);
 
     let body = json!({"packageId": package["packageId"], "imageId": image["imageId"]});
@@ -57,18 +67,27 @@ async fn a_client_goes_from_the_lists_to_a_machine_and_back_to_nothing() {
     assert_eq!(site.delete(&delete(&id)).await.good(), json!(true));
 
     assert_eq!(site.get(&one(&id)).await.code(), 1021);
-    assert_eq!(site.get("/v1/pve/open/mypage?page=1&pageSize=25").await.good()["totalCounts"], 0);
+    assert_eq!(
+        site.get("/v1/pve/open/mypage?page=1&pageSize=25").await.good()["totalCounts"],
+        0
+    );
     assert!(site.control.vms().is_empty(), "the hypervisor has no guest left");
-    assert_eq!(site.control.volumes().len(), 2, "only the images' volumes are left");
+    assert_eq!(
+        site.control.volumes().len(),
+        2,
+        "only the images' volumes are left"
+    );
 }
 
 #[tokio::test]
 async fn a_machine_shows_what_it_is_made_of() {
-    let site = Site::with(Settings { address: Some("desk.example.net".to_owned()), ..open() }).await;
+    let site = Site::with(Settings {
+        address: Some("desk.example.net".to_owned()),
+        ..open()
+    })
+    .await;
     let before = Timestamp::now().as_millisecond();
-    let id = site
-        .machine()
-        .await;
+    let id = site.machine().await;
     let seen = site.get(&one(&id)).await.good();
     assert_eq!(id.len(), 10);
     assert!(id.chars().all(|letter| letter.is_ascii_alphanumeric()));
@@ -94,7 +113,10 @@ async fn a_machine_shows_what_it_is_made_of() {
     assert!(!seen["name"].as_str().unwrap().is_empty());
     assert!(seen["mac"].as_str().unwrap().contains(':'));
     let made = seen["createTime"].as_i64().unwrap();
-    assert!((before..=Timestamp::now().as_millisecond()).contains(&made), "milliseconds");
+    assert!(
+        (before..=Timestamp::now().as_millisecond()).contains(&made),
+        "milliseconds"
+    );
 
     site.on(&id).await;
     let seen = site.get(&one(&id)).await.good();
@@ -118,8 +140,15 @@ async fn the_owner_is_shown_the_password_that_the_guest_was_given() {
     assert_eq!(setup.admin_user, seen["hostAccount"]);
     let given = site.core.open(&setup.admin_password.unwrap()).unwrap();
     assert_eq!(given.expose(), password);
-    let console = site.core.open(vm.record.console_password.as_ref().unwrap()).unwrap();
-    assert_eq!(console.expose(), &password[..8], "as much of it as the console's protocol takes");
+    let console = site
+        .core
+        .open(vm.record.console_password.as_ref().unwrap())
+        .unwrap();
+    assert_eq!(
+        console.expose(),
+        &password[..8],
+        "as much of it as the console's protocol takes"
+    );
     let other = site.machine().await;
     assert_ne!(site.get(&one(&other)).await.good()["hostPw"], password);
 }
@@ -138,9 +167,14 @@ async fn sizes_round_up_to_whole_gib() {
 #[tokio::test]
 async fn a_site_may_answer_the_id_of_the_new_machine() {
     let site = Site::open().await;
-    let frontend = site.facing(Settings { create_answers: CreateAnswers::Id, ..open() });
+    let frontend = site.facing(Settings {
+        create_answers: CreateAnswers::Id,
+        ..open()
+    });
     let body = site.by_use().to_string();
-    let id = send(&*frontend, "POST", CREATE, &[], body.as_bytes()).await.good();
+    let id = send(&*frontend, "POST", CREATE, &[], body.as_bytes())
+        .await
+        .good();
     site.settled(id.as_str().unwrap()).await;
     assert_eq!(site.get(&one(id.as_str().unwrap())).await.good()["id"], id);
 }
@@ -203,16 +237,38 @@ async fn periods_out_of_bounds_are_refused_by_name() {
 async fn each_way_of_paying_has_its_packages() {
     let site = Site::open().await;
     let names = |packages: Value| -> Vec<String> {
-        let mut names: Vec<String> =
-            packages.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        let mut names: Vec<String> = packages
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect();
         names.sort();
         names
     };
     let by_use = names(site.get("/v1/pve/open/packAge/0").await.good());
     let for_term = names(site.get("/v1/pve/open/packAge/1").await.good());
-    assert_eq!(by_use, ["any-type", "both", "broken", "gpu", "huge", "other-type", "small"]);
-    assert_eq!(for_term, ["any-type", "both", "broken", "gpu", "huge", "other-type", "rental"]);
-    assert_eq!(names(site.get("/v1/pve/open/package/1").await.good()), for_term, "the small spelling");
+    assert_eq!(
+        by_use,
+        ["any-type", "both", "broken", "gpu", "huge", "other-type", "small"]
+    );
+    assert_eq!(
+        for_term,
+        [
+            "any-type",
+            "both",
+            "broken",
+            "gpu",
+            "huge",
+            "other-type",
+            "rental"
+        ]
+    );
+    assert_eq!(
+        names(site.get("/v1/pve/open/package/1").await.good()),
+        for_term,
+        "the small spelling"
+    );
     assert_eq!(site.get("/v1/pve/open/packAge/2").await.code(), 1007);
 
     let wrong = json!({"packageId": site.packages["rental"], "imageId": site.images["debian"]});
@@ -228,7 +284,15 @@ async fn each_way_of_paying_has_its_packages() {
 async fn a_package_is_printed_with_numbers_as_numbers() {
     let site = Site::open().await;
     let packages = site.get("/v1/pve/open/packAge/0").await.good();
-    let find = |name: &str| packages.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap().clone();
+    let find = |name: &str| {
+        packages
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["name"] == name)
+            .unwrap()
+            .clone()
+    };
     assert_eq!(
         find("gpu"),
         json!({
@@ -257,10 +321,22 @@ async fn package_and_image_must_exist_and_go_together() {
         assert!(answer.msg().starts_with("自定义业务异常: "), "{}", answer.msg());
         assert!(answer.msg().contains(named), "{}", answer.msg());
     }
-    assert_eq!(site.post(CREATE, &body(&site.packages["other-type"], debian)).await.code(), 7005);
-    assert_eq!(site.post(CREATE, &body(&site.packages["broken"], debian)).await.code(), 1003);
+    assert_eq!(
+        site.post(CREATE, &body(&site.packages["other-type"], debian))
+            .await
+            .code(),
+        7005
+    );
+    assert_eq!(
+        site.post(CREATE, &body(&site.packages["broken"], debian))
+            .await
+            .code(),
+        1003
+    );
     assert!(site.all().is_empty());
-    site.post(CREATE, &body(&site.packages["any-type"], debian)).await.good();
+    site.post(CREATE, &body(&site.packages["any-type"], debian))
+        .await
+        .good();
 }
 
 #[tokio::test]
@@ -269,7 +345,11 @@ async fn without_room_another_package_must_be_chosen() {
     for package in ["huge", "gpu"] {
         let body = json!({"packageId": site.packages[package], "imageId": site.images["debian"]});
         let answer = site.post(CREATE, &body).await;
-        assert_eq!((answer.code(), answer.msg()), (6002, "资源不足, 请重新选择配置"), "{package}");
+        assert_eq!(
+            (answer.code(), answer.msg()),
+            (6002, "资源不足, 请重新选择配置"),
+            "{package}"
+        );
     }
     let body = json!({"packageId": site.packages["small"], "imageId": site.images["nowhere"]});
     assert_eq!(site.post(CREATE, &body).await.code(), 6002);
@@ -299,7 +379,8 @@ async fn while_its_backend_is_away_nothing_is_accepted_for_a_machine() {
 async fn a_machine_between_states_says_so() {
     let site = Site::open().await;
     let id = site.machine().await;
-    site.control.set_delay(Capability::PowerStart, Delay::Fixed(120_000));
+    site.control
+        .set_delay(Capability::PowerStart, Delay::Fixed(120_000));
     site.get(&operate(&id, 1)).await.good();
     assert_eq!(site.get(&one(&id)).await.good()["status"], "1");
     assert_eq!(site.get(&operate(&id, 1)).await.code(), 6000);
@@ -329,7 +410,10 @@ async fn a_machine_that_is_being_made_is_shown_and_has_to_wait() {
     site.post(CREATE, &site.by_use()).await.good();
     let id = site.all()[0].record.short_id.clone();
     let seen = site.get(&one(&id)).await.good();
-    assert_eq!((&seen["status"], &seen["memory"], &seen["cpu"]), (&json!("0"), &json!(2), &json!(2)));
+    assert_eq!(
+        (&seen["status"], &seen["memory"], &seen["cpu"]),
+        (&json!("0"), &json!(2), &json!(2))
+    );
     assert_eq!(seen["mac"], Value::Null);
     assert_eq!(site.get(&operate(&id, 1)).await.code(), 1005);
     assert_eq!(site.get(&reboot(&id)).await.code(), 7004);
@@ -355,15 +439,22 @@ async fn a_paused_machine_is_continued_by_switching_it_on() {
     let site = Site::open().await;
     let id = site.machine().await;
     site.on(&id).await;
-    site.control.power_from_outside(site.vm(&id).id, PowerState::Paused).unwrap();
+    site.control
+        .power_from_outside(site.vm(&id).id, PowerState::Paused)
+        .unwrap();
     site.until_status(&id, "0").await;
     assert_eq!(site.get(&reboot(&id)).await.code(), 7004);
     site.on(&id).await;
     assert_eq!(site.vm(&id).power(), PowerState::Running);
-    site.control.power_from_outside(site.vm(&id).id, PowerState::Paused).unwrap();
+    site.control
+        .power_from_outside(site.vm(&id).id, PowerState::Paused)
+        .unwrap();
     site.until_status(&id, "0").await;
     site.get(&operate(&id, 0)).await.good();
-    support::eventually("it is off", || (site.vm(&id).power() == PowerState::Off).then_some(())).await;
+    support::eventually("it is off", || {
+        (site.vm(&id).power() == PowerState::Off).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -372,7 +463,10 @@ async fn a_site_may_cut_the_power() {
     let id = site.machine().await;
     site.on(&id).await;
     site.control.set_ignores_acpi(site.vm(&id).id, true).unwrap();
-    let frontend = site.facing(Settings { power_off: PowerOff::ForceOff, ..open() });
+    let frontend = site.facing(Settings {
+        power_off: PowerOff::ForceOff,
+        ..open()
+    });
     send(&*frontend, "GET", &operate(&id, 0), &[], b"").await.good();
     site.until_status(&id, "0").await;
 }
@@ -405,7 +499,10 @@ async fn a_term_that_ends_between_two_reads_shows_in_the_second() {
         record.expires_at = Some(end);
         Ok(())
     };
-    site.core.annotate(&support::administrator(), vm, change).await.unwrap();
+    site.core
+        .annotate(&support::administrator(), vm, change)
+        .await
+        .unwrap();
     let first = site.get(&one(&id)).await.good()["status"].clone();
     assert!(first == "0" || Timestamp::now() >= end, "{first}");
     site.until_status(&id, "5").await;
@@ -419,14 +516,19 @@ async fn delete_stops_a_machine_that_is_on() {
     site.on(&id).await;
     assert_eq!(site.delete(&delete(&id)).await.good(), json!(true));
     assert!(site.control.vms().is_empty());
-    assert_eq!(site.delete(&delete(&id)).await.code(), 1021, "a second time it does not exist");
+    assert_eq!(
+        site.delete(&delete(&id)).await.code(),
+        1021,
+        "a second time it does not exist"
+    );
 }
 
 #[tokio::test]
 async fn delete_answers_false_when_the_backend_refuses() {
     let site = Site::open().await;
     let id = site.machine().await;
-    site.control.inject_fault(Fault::new(Method::Undefine, ErrorKind::IllegalState));
+    site.control
+        .inject_fault(Fault::new(Method::Undefine, ErrorKind::IllegalState));
     assert_eq!(site.delete(&delete(&id)).await.good(), json!(false));
     assert_eq!(site.control.vms().len(), 1);
     assert_eq!(site.delete(&delete(&id)).await.good(), json!(true));
@@ -486,10 +588,18 @@ async fn pages_hold_at_most_twenty_five_machines_and_miss_none() {
         async move { site.get(&target).await.good() }
     };
     let ids = |page: &Value| -> Vec<String> {
-        page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let (first, second, third) = (page(1, 100).await, page(2, 25).await, page(3, 25).await);
-    assert_eq!((ids(&first).len(), ids(&second).len(), ids(&third).len()), (25, 6, 0));
+    assert_eq!(
+        (ids(&first).len(), ids(&second).len(), ids(&third).len()),
+        (25, 6, 0)
+    );
     for page in [&first, &second, &third] {
         assert_eq!(page["totalCounts"], 31);
     }
@@ -504,16 +614,29 @@ async fn pages_hold_at_most_twenty_five_machines_and_miss_none() {
 #[tokio::test]
 async fn page_and_size_are_required_unless_the_site_says_otherwise() {
     let site = Site::open().await;
-    for query in ["", "?page=1", "?pageSize=10", "?page=0&pageSize=10", "?page=1&pageSize=0", "?page=x&pageSize=1",
-        "?page=-1&pageSize=1", "?page=1&page=2&pageSize=1", "?page=99999999999999999999&pageSize=1"]
-    {
+    for query in [
+        "",
+        "?page=1",
+        "?pageSize=10",
+        "?page=0&pageSize=10",
+        "?page=1&pageSize=0",
+        "?page=x&pageSize=1",
+        "?page=-1&pageSize=1",
+        "?page=1&page=2&pageSize=1",
+        "?page=99999999999999999999&pageSize=1",
+    ] {
         let answer = site.get(&format!("/v1/pve/open/mypage{query}")).await;
         assert_eq!(answer.code(), 1007, "{query}");
         assert!(answer.msg().contains("page"), "{}", answer.msg());
     }
     site.foreign("guest").await;
-    let frontend = site.facing(Settings { default_page: true, ..open() });
-    let page = send(&*frontend, "GET", "/v1/pve/open/mypage", &[], b"").await.good();
+    let frontend = site.facing(Settings {
+        default_page: true,
+        ..open()
+    });
+    let page = send(&*frontend, "GET", "/v1/pve/open/mypage", &[], b"")
+        .await
+        .good();
     assert_eq!(page["data"].as_array().unwrap().len(), 1);
     let answer = send(&*frontend, "GET", "/v1/pve/open/mypage?page=0", &[], b"").await;
     assert_eq!(answer.code(), 1007, "what is there must still be right");
@@ -525,7 +648,11 @@ async fn reads_never_call_the_hypervisor() {
     let id = site.machine().await;
     site.on(&id).await;
     site.control.clear_call_log();
-    for target in [one(&id), "/v1/pve/open/mypage?page=1&pageSize=25".to_owned(), "/v1/pve/open/image".to_owned()] {
+    for target in [
+        one(&id),
+        "/v1/pve/open/mypage?page=1&pageSize=25".to_owned(),
+        "/v1/pve/open/image".to_owned(),
+    ] {
         site.get(&target).await.good();
     }
     assert!(site.control.call_log().is_empty());
@@ -537,7 +664,12 @@ async fn a_change_shows_in_the_next_read_although_machines_are_kept_encoded() {
     let id = site.foreign("before").await;
     assert_eq!(site.get(&one(&id)).await.good()["name"], "before");
     assert_eq!(site.get(&one(&id)).await.good()["name"], "before");
-    site.control.rename_from_outside(site.vm(&id).id, "after").unwrap();
-    support::eventually("the new name is seen", || (site.vm(&id).name() == "after").then_some(())).await;
+    site.control
+        .rename_from_outside(site.vm(&id).id, "after")
+        .unwrap();
+    support::eventually("the new name is seen", || {
+        (site.vm(&id).name() == "after").then_some(())
+    })
+    .await;
     assert_eq!(site.get(&one(&id)).await.good()["name"], "after");
 }

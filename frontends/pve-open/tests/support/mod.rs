@@ -74,7 +74,11 @@ impl Answer {
 
 /// Settings of a site that asks for no token.
 pub fn open() -> Settings {
-    Settings { authentication: Switch::Off, tenant: "home".to_owned(), ..Settings::default() }
+    Settings {
+        authentication: Switch::Off,
+        tenant: "home".to_owned(),
+        ..Settings::default()
+    }
 }
 
 impl Site {
@@ -86,11 +90,22 @@ impl Site {
     pub async fn with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
-        let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path)).await.unwrap().expect("a store");
+        let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path))
+            .await
+            .unwrap()
+            .expect("a store");
         let registry = Registry::new(Arc::new(store));
         let backend_id = BackendId::new("sim");
-        let image = |name: &str| ImageConfig { name: name.to_owned(), size: 2 * GIB, pool: None, format: VolumeFormat::Qcow2 };
-        let config = MemoryConfig { images: vec![image("debian"), image("windows")], ..MemoryConfig::default() };
+        let image = |name: &str| ImageConfig {
+            name: name.to_owned(),
+            size: 2 * GIB,
+            pool: None,
+            format: VolumeFormat::Qcow2,
+        };
+        let config = MemoryConfig {
+            images: vec![image("debian"), image("windows")],
+            ..MemoryConfig::default()
+        };
         let memory = MemoryBackend::new(backend_id.clone(), config);
         let control = memory.control();
         let backends: HashMap<BackendId, Arc<dyn Backend>> =
@@ -118,11 +133,26 @@ impl Site {
         );
         let running = engine.start(changes);
         let core = Core::new(inventory, registry, engine, backends, keyring, Policy::default());
-        eventually("the backend is up", || core.now().backend_up(&backend_id).then_some(())).await;
-        eventually("the topology is known", || (!core.now().pools.is_empty()).then_some(())).await;
+        eventually("the backend is up", || {
+            core.now().backend_up(&backend_id).then_some(())
+        })
+        .await;
+        eventually("the topology is known", || {
+            (!core.now().pools.is_empty()).then_some(())
+        })
+        .await;
         let frontend = PveOpen::new(core.clone(), settings);
         control.clear_call_log();
-        Self { core, control, frontend, packages, images, upkeep, engine: running, _folder: folder }
+        Self {
+            core,
+            control,
+            frontend,
+            packages,
+            images,
+            upkeep,
+            engine: running,
+            _folder: folder,
+        }
     }
 
     /// The same core behind other settings.
@@ -134,7 +164,14 @@ impl Site {
         self.new_account(name, tenant, role, true, None).await;
     }
 
-    pub async fn new_account(&self, name: &str, tenant: &str, role: Role, verified: bool, quota: Option<u32>) {
+    pub async fn new_account(
+        &self,
+        name: &str,
+        tenant: &str,
+        role: Role,
+        verified: bool,
+        quota: Option<u32>,
+    ) {
         let account = NewAccount {
             name: name.to_owned(),
             tenant: TenantId::new(tenant),
@@ -143,7 +180,11 @@ impl Site {
             vm_quota: quota,
             password: Secret::new(key_of(name)),
         };
-        self.core.registry().add_account(account).await.expect("an account");
+        self.core
+            .registry()
+            .add_account(account)
+            .await
+            .expect("an account");
     }
 
     /// A token of the account `name`.
@@ -167,7 +208,8 @@ impl Site {
 
     /// With a token in the newest edition's header.
     pub async fn as_token(&self, token: &str, method: &str, target: &str, body: &[u8]) -> Answer {
-        self.send(method, target, &[("finovy-access-token", token)], body).await
+        self.send(method, target, &[("finovy-access-token", token)], body)
+            .await
     }
 
     pub async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -181,13 +223,18 @@ impl Site {
 
     /// Creates a rented machine and waits until it is there.
     pub async fn rented(&self, kind: i64, number: i64) -> String {
-        self.created("/v1/pve/open/createRent", &self.rent(kind, number)).await
+        self.created("/v1/pve/open/createRent", &self.rent(kind, number))
+            .await
     }
 
     async fn created(&self, path: &str, body: &Value) -> String {
         let before: Vec<String> = self.all().iter().map(|vm| vm.record.short_id.clone()).collect();
         assert_eq!(self.post(path, body).await.good(), Value::Bool(true));
-        let new = self.all().into_iter().find(|vm| !before.contains(&vm.record.short_id)).expect("visible at once");
+        let new = self
+            .all()
+            .into_iter()
+            .find(|vm| !before.contains(&vm.record.short_id))
+            .expect("visible at once");
         let id = new.record.short_id.clone();
         self.settled(&id).await;
         id
@@ -239,7 +286,9 @@ impl Site {
 
     /// Switches a machine on and waits until it is.
     pub async fn on(&self, id: &str) {
-        self.get(&format!("/v1/pve/open/operate/{id}?type=1")).await.good();
+        self.get(&format!("/v1/pve/open/operate/{id}?type=1"))
+            .await
+            .good();
         self.until_status(id, "2").await;
         self.settled(id).await;
     }
@@ -258,7 +307,10 @@ impl Site {
 
     /// A machine that somebody made without the gateway.
     pub async fn foreign(&self, name: &str) -> String {
-        let vm = self.control.spawn_foreign_vm(ForeignVm::named(name)).expect("a guest");
+        let vm = self
+            .control
+            .spawn_foreign_vm(ForeignVm::named(name))
+            .expect("a guest");
         let adopted = eventually("the guest is adopted", || self.core.now().vms.get(&vm).cloned()).await;
         adopted.record.short_id.clone()
     }
@@ -293,7 +345,10 @@ pub async fn send(
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         body: body.to_vec().into(),
         scheme: "http",
         host: "localhost".to_owned(),
@@ -307,11 +362,22 @@ pub async fn send(
                 .flat_map(|path| path.param_names())
                 .filter_map(|name| Some((name, params.get(name)?.to_owned())))
                 .collect();
-            frontend.answer(Routed { operations: vec![operation.id.as_str()], params }, request).await
+            frontend
+                .answer(
+                    Routed {
+                        operations: vec![operation.id.as_str()],
+                        params,
+                    },
+                    request,
+                )
+                .await
         }
-        Route::Found { operation, .. } => {
-            frontend.refuse(Refusal::NotBuilt { operation: operation.id.as_str() }, &request)
-        }
+        Route::Found { operation, .. } => frontend.refuse(
+            Refusal::NotBuilt {
+                operation: operation.id.as_str(),
+            },
+            &request,
+        ),
         Route::WrongMethod { allowed } => frontend.refuse(Refusal::WrongMethod { allowed }, &request),
         Route::UnknownPath => frontend.refuse(Refusal::UnknownPath, &request),
         Route::Candidates(_) => panic!("no address of this dialect has several operations"),
@@ -321,7 +387,11 @@ pub async fn send(
 
 pub fn read(reply: Reply) -> Answer {
     let body = serde_json::from_slice(&reply.body).expect("every answer is JSON");
-    Answer { status: reply.status, headers: reply.headers, body }
+    Answer {
+        status: reply.status,
+        headers: reply.headers,
+        body,
+    }
 }
 
 pub fn operation(id: &str) -> &'static Operation {
@@ -364,17 +434,55 @@ async fn catalogue(
     for (name, seed) in [
         ("small", flavor("small", Billing::Hourly)),
         ("rental", flavor("rental", Billing::Term)),
-        ("both", FlavorSeed { memory: GIB + 1, disk: 3 * GIB + 1, ..flavor("both", Billing::Both) }),
-        ("other-type", FlavorSeed { family: "BL".to_owned(), ..flavor("other-type", Billing::Both) }),
-        ("any-type", FlavorSeed { family: String::new(), ..flavor("any-type", Billing::Both) }),
+        (
+            "both",
+            FlavorSeed {
+                memory: GIB + 1,
+                disk: 3 * GIB + 1,
+                ..flavor("both", Billing::Both)
+            },
+        ),
+        (
+            "other-type",
+            FlavorSeed {
+                family: "BL".to_owned(),
+                ..flavor("other-type", Billing::Both)
+            },
+        ),
+        (
+            "any-type",
+            FlavorSeed {
+                family: String::new(),
+                ..flavor("any-type", Billing::Both)
+            },
+        ),
         (
             "gpu",
-            FlavorSeed { gpus: 2, gpu_model: Some("Example GPU 6G".to_owned()), ..flavor("gpu", Billing::Both) },
+            FlavorSeed {
+                gpus: 2,
+                gpu_model: Some("Example GPU 6G".to_owned()),
+                ..flavor("gpu", Billing::Both)
+            },
         ),
-        ("huge", FlavorSeed { memory: 4096 * GIB, ..flavor("huge", Billing::Both) }),
-        ("broken", FlavorSeed { vcpus: 0, ..flavor("broken", Billing::Both) }),
+        (
+            "huge",
+            FlavorSeed {
+                memory: 4096 * GIB,
+                ..flavor("huge", Billing::Both)
+            },
+        ),
+        (
+            "broken",
+            FlavorSeed {
+                vcpus: 0,
+                ..flavor("broken", Billing::Both)
+            },
+        ),
     ] {
-        packages.insert(name, registry.seed_flavor(seed).await.expect("a package").short_id);
+        packages.insert(
+            name,
+            registry.seed_flavor(seed).await.expect("a package").short_id,
+        );
     }
     let image = |name: &str, kind: ImageKind, os: &str, native: &str| ImageSeed {
         name: name.to_owned(),
@@ -394,12 +502,32 @@ async fn catalogue(
     let mut images = HashMap::new();
     for (name, seed) in [
         ("debian", image("debian", ImageKind::Disk, "Debian", "debian")),
-        ("windows", image("windows", ImageKind::Disk, "Windows Server", "windows")),
+        (
+            "windows",
+            image("windows", ImageKind::Disk, "Windows Server", "windows"),
+        ),
         ("iso", image("iso", ImageKind::Iso, "Debian", "debian")),
-        ("nowhere", ImageSeed { locations: Vec::new(), ..image("nowhere", ImageKind::Disk, "Debian", "") }),
-        ("broken", image("broken", ImageKind::Disk, "Debian", "does-not-exist")),
+        (
+            "nowhere",
+            ImageSeed {
+                locations: Vec::new(),
+                ..image("nowhere", ImageKind::Disk, "Debian", "")
+            },
+        ),
+        (
+            "broken",
+            image("broken", ImageKind::Disk, "Debian", "does-not-exist"),
+        ),
     ] {
-        images.insert(name, registry.seed_image(seed).await.expect("an image").number.to_string());
+        images.insert(
+            name,
+            registry
+                .seed_image(seed)
+                .await
+                .expect("an image")
+                .number
+                .to_string(),
+        );
     }
     (packages, images)
 }

@@ -185,6 +185,90 @@ async fn a_broken_disk_fails_requests_and_heals() {
     assert!(matches!(changes.recv().await, Some(Change::Gap)));
 }
 
+/// A newer release stored a command that this one has never heard of.
+#[tokio::test]
+async fn a_job_that_cannot_be_read_hides_no_other_and_can_be_cancelled() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let store = EmbeddedStore::open(&path).unwrap();
+    let (newer, behind) = (JobId::random(), JobId::random());
+    for id in [newer, behind] {
+        let job = job(id);
+        let admission = Admission {
+            when_busy: crate::command::WhenBusy::Queue,
+            claim_for: None,
+        };
+        store.submit(&job, Vec::new(), admission).await.unwrap();
+    }
+    store
+        .write(move |batch| {
+            let mut fields = serde_json::to_value(job(newer)).unwrap();
+            fields["command"] = serde_json::json!({"command": "teleport"});
+            fields["command_version"] = (crate::command::COMMAND_VERSION + 1).into();
+            let json = serde_json::to_vec(&fields).unwrap();
+            let (number, _) = batch.tables.job(newer)?.unwrap();
+            batch
+                .tables
+                .jobs
+                .insert(newer.0.as_u128(), (number, json.as_slice()))?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    drop(store);
+
+    let store = EmbeddedStore::open(&path).unwrap();
+    let listed = store.jobs(&JobFilter::default()).await.unwrap();
+    assert_eq!(listed.iter().map(|job| job.id).collect::<Vec<_>>(), [behind]);
+    let claim = async || {
+        let worker = WorkerId("w".to_owned());
+        let lease = Duration::from_secs(60);
+        let claimed = store
+            .claim(&worker, &[BackendId::new("east")], lease, Duration::ZERO)
+            .await
+            .unwrap();
+        claimed.map(|claimed| claimed.job.id)
+    };
+    assert_eq!(claim().await, None, "it keeps its place in line");
+    store.cancel(newer).await.unwrap();
+    assert_eq!(claim().await, Some(behind));
+    let kept = store
+        .write(move |batch| Ok(batch.tables.job(newer)?.unwrap().1))
+        .await
+        .unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept["command"]["command"], "teleport");
+    assert_eq!(kept["state"], "cancelled");
+}
+
+/// A queued job, always on the same VM.
+fn job(id: JobId) -> Job {
+    let command = crate::command::Command::Power(crate::command::Power {
+        vm: crate::model::VmId(uuid::Uuid::nil()),
+        action: crate::command::PowerAction::Start,
+    });
+    Job {
+        id,
+        subjects: command.subjects(),
+        command,
+        command_version: crate::command::COMMAND_VERSION,
+        backend: BackendId::new("east"),
+        tenant: crate::model::TenantId::new("acme"),
+        dialect: "guest-rest".to_owned(),
+        operation: "power.start".to_owned(),
+        state: crate::model::JobState::Queued,
+        submitted: Timestamp::now(),
+        started: None,
+        ended: None,
+        deadline: Timestamp::now(),
+        progress: 0,
+        cancel_requested: false,
+        epoch: 0,
+        error: None,
+        left_behind: Vec::new(),
+    }
+}
+
 /// The path of the file that [`a_writer_to_be_killed`] writes.
 const FILE: &str = "BABELVISOR_TEST_STORE";
 

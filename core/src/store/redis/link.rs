@@ -1,5 +1,6 @@
 //! The connections to Redis: time limits, retries, and what is checked before the first use.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
@@ -130,9 +131,7 @@ impl Link {
         }
         let clustered: Option<u8> = self.info("cluster").await?.get("cluster_enabled");
         if clustered == Some(1) {
-            return refuse(
-                "this Redis is a cluster, which is not supported; use a single server or Sentinel's",
-            );
+            return refuse("this Redis is a cluster, which is not supported; use a single server");
         }
         let policy: Option<String> = self.info("memory").await?.get("maxmemory_policy");
         if let Some(policy) = policy
@@ -150,7 +149,24 @@ impl Link {
                  hard; set appendonly yes"
             );
         }
+        self.note_fsync().await;
         Ok(())
+    }
+
+    /// Says what a power cut may cost. A server that keeps its settings to itself is not asked again.
+    async fn note_fsync(&self) {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("CONFIG").arg("GET").arg("appendfsync");
+        if let Ok((settings,)) = self.query::<(HashMap<String, String>,)>(&pipeline).await
+            && let Some(policy) = settings.get("appendfsync")
+            && policy != "always"
+        {
+            tracing::info!(
+                appendfsync = policy,
+                "a power cut of the Redis host can lose the last moments of acknowledged work; appendfsync \
+                 always prevents it and makes every change wait for the disk"
+            );
+        }
     }
 
     async fn check_format(&self, prefix: &str) -> Result<()> {

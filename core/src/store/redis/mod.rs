@@ -71,6 +71,8 @@ use crate::model::{BackendId, Job, JobId, JobState, Timestamp};
 /// The default key prefix.
 pub const DEFAULT_PREFIX: &str = "bv:1:";
 
+/// How soon a healthy server answers.
+const HEALTH: Duration = Duration::from_secs(2);
 /// Jobs fetched in one round trip.
 const PAGE: usize = 500;
 /// Jobs purged in one script.
@@ -441,7 +443,10 @@ impl Store for RedisStore {
     }
 
     async fn health(&self) -> Result<String> {
-        let version: Option<String> = self.link.info("server").await?.get("redis_version");
+        let info = tokio::time::timeout(HEALTH, self.link.info("server"))
+            .await
+            .map_err(|_| unavailable(format!("redis did not answer within {HEALTH:?}")))??;
+        let version: Option<String> = info.get("redis_version");
         Ok(format!("redis {}", version.unwrap_or_default()))
     }
 }

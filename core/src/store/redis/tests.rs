@@ -405,3 +405,54 @@ async fn a_submit_whose_answer_was_lost_is_recognised() {
         .unwrap();
     assert!(foreign.is_none(), "{foreign:?}");
 }
+
+/// A newer release stored a command that this one has never heard of.
+#[tokio::test]
+async fn a_job_that_cannot_be_read_hides_no_other_and_can_be_cancelled() {
+    let server = RedisServer::start().await;
+    let store = connect(&server).await;
+    let newer = Job {
+        command_version: COMMAND_VERSION + 1,
+        ..create(None)
+    };
+    let known = create(None);
+    for job in [&newer, &known] {
+        store.submit(job, Vec::new(), admission(None)).await.unwrap();
+    }
+    let mut replace = ::redis::cmd("HSET");
+    replace
+        .arg(format!("test:1:job:{}", newer.id))
+        .arg("command")
+        .arg(r#"{"command":"teleport"}"#);
+    raw::<()>(&server, &replace).await;
+
+    let listed = store.jobs(&JobFilter::default()).await.unwrap();
+    assert_eq!(listed.iter().map(|job| job.id).collect::<Vec<_>>(), [known.id]);
+    let unreadable = store.job(newer.id).await.unwrap_err();
+    assert!(unreadable.detail.contains("by this release"), "{unreadable}");
+    store.cancel(newer.id).await.unwrap();
+    let mut read = ::redis::cmd("HMGET");
+    read.arg(format!("test:1:job:{}", newer.id))
+        .arg("state")
+        .arg("command");
+    let kept: (String, String) = raw(&server, &read).await;
+    assert_eq!(
+        kept,
+        ("cancelled".to_owned(), r#"{"command":"teleport"}"#.to_owned())
+    );
+}
+
+/// A server that hangs: calls end with an error in bounded time, and work when it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_reported() {
+    let server = RedisServer::start().await;
+    let store = connect(&server).await;
+    // PAUSE makes the server sit on all commands of other connections.
+    let mut pause = ::redis::cmd("CLIENT");
+    pause.arg("PAUSE").arg(3000);
+    raw::<()>(&server, &pause).await;
+    let silent = store.health().await.unwrap_err();
+    assert_eq!(silent.kind, ErrorKind::BackendUnavailable);
+    assert!(silent.detail.contains("did not answer"), "{silent}");
+    store.commit(vec![setting("after", "1")]).await.unwrap();
+}

@@ -91,9 +91,11 @@ port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 start_libvirt() {
     head_line "A private libvirtd with QEMU"
-    if "$REPO/scripts/private-libvirtd.sh" start "$LIBVIRT" --net host; then
+    if "$REPO/scripts/private-libvirtd.sh" start "$LIBVIRT" --net host --kvm; then
         REAL=yes
         URI=$(cat "$LIBVIRT/uri")
+        if [ "$(cat "$LIBVIRT/kvm")" = yes ]; then say "guests run on KVM"
+        else say "guests are emulated (TCG): hardware virtualisation is missing here or does not work"; fi
         "$REPO/scripts/guest-image.sh" "$LIBVIRT/pool" >/dev/null
         virsh -q -c "$URI" pool-refresh default
     elif "$REPO/scripts/private-libvirtd.sh" start "$LIBVIRT" --net private --driver test; then
@@ -167,6 +169,7 @@ start_gateway() {
 make_with_virsh() {
     head_line "A VM made with virsh, not by the gateway"
     local nic="<interface type='user'><model type='virtio'/></interface>" type=qemu
+    [ "$REAL" = no ] || [ "$(cat "$LIBVIRT/kvm")" = no ] || type=kvm
     [ "$REAL" = yes ] && [ "$(cat "$LIBVIRT/network")" = default ] &&
         nic="<interface type='network'><source network='default'/><model type='virtio'/></interface>"
     if [ "$REAL" = yes ]; then
@@ -258,7 +261,7 @@ addresses() {
     head_line "Still running"
     cat <<TEXT
   Guest REST        $GUEST/guests
-  pve-open          $pve_page
+  pve-open          $pve_page   (with the token above)
   admin             http://127.0.0.1:$ADMIN_PORT/_gw/vms   (also /metrics, /_gw/coverage, /_gw/jobs)
   hypervisor        virsh -c '$URI' list --all
   gateway's log     $STATE/gateway.log

@@ -15,6 +15,8 @@
 # `--net private` (the default) adds a network namespace: bridges and firewall rules vanish with it. `--net host` uses
 # the machine's network so that VNC ports can be reached from outside; its bridge is removed at the end.
 # `--driver test` needs no QEMU: only libvirt's test driver is served.
+# Guests are emulated (TCG) and /dev/kvm is hidden, so that they behave the same on every machine. `--kvm` shows it where
+# hardware virtualisation really works.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -63,7 +65,7 @@ check_prerequisites() {
 # instances by copying, so that two daemons never write the same file.
 capability_cache() {
     local key
-    key=$(stat -Lc '%s-%Y' "$(command -v libvirtd)" "$(command -v qemu-system-x86_64 || command -v libvirtd)" | tr '\n' '-')$(uname -r)-$(id -u)
+    key=$(stat -Lc '%s-%Y' "$(command -v libvirtd)" "$(command -v qemu-system-x86_64 || command -v libvirtd)" | tr '\n' '-')$(uname -r)-kvm-$(cat "$DIR/kvm")
     printf '%s/capabilities/%s\n' "$(cache_dir)" "$key"
 }
 
@@ -115,6 +117,7 @@ namespace_init() {
     for pair in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt cache:/var/cache/libvirt log:/var/log/libvirt; do
         mount --bind "$DIR/${pair%%:*}" "${pair#*:}"
     done
+    [ "$(cat "$DIR/kvm")" = yes ] || hide_kvm
     echo ready >"$DIR/namespace"
     # bash reaps every child that it inherits while it waits here.
     while read -r _; do :; done
@@ -132,6 +135,29 @@ network_xml() {
 <network><name>default</name><forward mode='open'/><bridge name='$bridge' stp='off' delay='0'/>
 <ip address='192.168.$octet.1' netmask='255.255.255.0'><dhcp><range start='192.168.$octet.10' end='192.168.$octet.250'/></dhcp></ip></network>
 XML
+}
+
+# /dev/kvm may be there and still be of no use (nested guests without vmx or svm): QEMU must come up on it.
+kvm_works() {
+    grep -qwE 'vmx|svm' /proc/cpuinfo && [ -r /dev/kvm ] && [ -w /dev/kvm ] &&
+        echo '{"execute":"qmp_capabilities"}{"execute":"quit"}' |
+            timeout 10 qemu-system-x86_64 -accel kvm -cpu host -machine q35 -nodefaults -display none -S -qmp stdio >/dev/null 2>&1
+}
+
+# A /dev without kvm. Removing access is not enough: root has it always, and libvirt would probe QEMU at every call.
+hide_kvm() {
+    local name new=$DIR/dev
+    mkdir -p "$new"
+    mount -t tmpfs -o mode=755 tmpfs "$new"
+    for name in null zero full random urandom tty console vhost-net loop-control pts shm net hugepages mqueue; do
+        if [ -L "/dev/$name" ]; then cp -P "/dev/$name" "$new/"
+        elif [ -d "/dev/$name" ]; then mkdir "$new/$name" && mount --rbind "/dev/$name" "$new/$name"
+        elif [ -e "/dev/$name" ]; then : >"$new/$name" && mount --bind "/dev/$name" "$new/$name"; fi
+    done
+    ln -s /proc/self/fd "$new/fd"
+    # Made, not mounted: the kernel looks for pts beside it.
+    mknod -m 666 "$new/ptmx" c 5 2
+    mount --move "$new" /dev
 }
 
 # Starts libvirtd inside; it goes into the background by itself. Its standard files are closed to the caller's pipes.
@@ -200,11 +226,12 @@ clean_up() {
 
 # Runs in the foreground: the namespace reads our standard input, so it ends when whoever holds the other end ends.
 run() {
-    local net=private kind=qemu
+    local net=private kind=qemu kvm=no
     while [ $# -gt 0 ]; do
         case $1 in
             --net) net=${2:-}; shift 2 ;;
             --driver) kind=${2:-}; shift 2 ;;
+            --kvm) kvm=yes; shift ;;
             *) usage ;;
         esac
     done
@@ -218,6 +245,8 @@ run() {
     check_prerequisites
     local flags=(--mount --pid --fork --kill-child --mount-proc)
     [ "$net" = private ] && flags+=(--net)
+    if [ $kvm = yes ] && ! kvm_works; then kvm=no; fi
+    echo $kvm >"$DIR/kvm"
     write_configuration
     trap 'exit 0' TERM INT HUP
     # Child processes in the background get /dev/null as standard input unless it is passed under another number.

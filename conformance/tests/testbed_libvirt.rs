@@ -122,7 +122,10 @@ fn several_run_side_by_side_and_the_test_driver_is_inside() {
     let second = Libvirtd::start().unwrap();
     first.virsh_test(&["destroy", "test"]).unwrap();
     // The test driver by itself would forget this with the last connection.
-    assert_eq!(first.virsh_test(&["domstate", "test"]).unwrap().trim(), "shut off");
+    assert_eq!(
+        first.virsh_test(&["domstate", "test"]).unwrap().trim(),
+        "shut off"
+    );
     assert_eq!(
         second.virsh_test(&["domstate", "test"]).unwrap().trim(),
         "running"

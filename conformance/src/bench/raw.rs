@@ -1,0 +1,78 @@
+//! The other floor: the libvirt calls that a request cannot do without, on a connection of their own.
+
+use super::{Outcome, load::middle};
+use std::time::{Duration, Instant};
+use virt::connect::Connect;
+
+/// A connection to libvirt's test driver, over RPC.
+pub(crate) struct Raw {
+    connection: Connect,
+}
+
+impl Raw {
+    /// Connects.
+    pub(crate) fn open(uri: &str) -> Outcome<Self> {
+        virt::error::clear_error_callback();
+        Ok(Self {
+            connection: Connect::open(Some(uri))?,
+        })
+    }
+
+    /// Makes as many running domains as are missing and gives the UUID of the last.
+    pub(crate) fn fill(&self, size: u32) -> Outcome<String> {
+        let present = u32::try_from(self.connection.list_all_domains(0)?.len())?;
+        for number in present..size {
+            let xml = format!(
+                "<domain type='test'><name>vm-{number:05}</name><memory unit='MiB'>1024</memory><vcpu>2</vcpu>\
+                 <os><type arch='i686'>hvm</type></os><devices>\
+                 <disk type='file' device='disk'><source file='/pool/vm-{number:05}.qcow2'/>\
+                 <target dev='vda' bus='virtio'/></disk>\
+                 <interface type='network'><source network='default'/></interface>\
+                 <graphics type='vnc' port='-1'/></devices></domain>"
+            );
+            self.connection.define_domain_xml(&xml)?.create()?;
+        }
+        let domains = self.connection.list_all_domains(0)?;
+        Ok(domains.last().ok_or("no domain")?.uuid_string()?)
+    }
+
+    /// Look-up and info of one domain.
+    pub(crate) fn time_one(&self, uuid: &str) -> Outcome<Option<Duration>> {
+        time(200, || {
+            self.connection.lookup_domain_by_uuid_string(uuid)?.info()?;
+            Ok(())
+        })
+        .map(Some)
+    }
+
+    /// One list of all domains, names and UUIDs, with no details.
+    pub(crate) fn time_list(&self) -> Outcome<Option<Duration>> {
+        time(10, || {
+            for domain in self.connection.list_all_domains(0)? {
+                domain.name()?;
+            }
+            Ok(())
+        })
+        .map(Some)
+    }
+
+    /// Off and on again.
+    pub(crate) fn time_power(&self, uuid: &str) -> Outcome<Duration> {
+        let domain = self.connection.lookup_domain_by_uuid_string(uuid)?;
+        time(100, || {
+            domain.destroy()?;
+            domain.create()?;
+            Ok(())
+        })
+    }
+}
+
+fn time(times: usize, mut run: impl FnMut() -> Outcome<()>) -> Outcome<Duration> {
+    let mut taken = Vec::with_capacity(times);
+    for _ in 0..times {
+        let start = Instant::now();
+        run()?;
+        taken.push(start.elapsed());
+    }
+    middle(&mut taken)
+}

@@ -1,5 +1,12 @@
 //! Tokens, roles, tenants: who may do what, and whose machines he sees.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -9,12 +16,10 @@ use babelvisor_core::secret::sha256_hex;
 use babelvisor_core::store::{Expect, RecordKind, Write};
 use babelvisor_pve_open::Settings;
 use serde_json::{Value, json};
-use support::{KEY, Site, USER, open, send};
+use support::{CREATE, KEY, RENT, Site, USER, open, send};
 
 const IMAGES: &str = "/v1/pve/open/image";
 const TOKEN: &str = "/v1/auth/getToken";
-const CREATE: &str = "/v1/pve/open/createquantity";
-const RENT: &str = "/v1/pve/open/createRent";
 const LIST: &str = "/v1/pve/open/mypage?page=1&pageSize=25";
 
 async fn site() -> Site {

@@ -2,6 +2,13 @@
 //! ids. It never panics, always answers in the envelope with a code of the table, and leaves the hypervisor
 //! and the registry as they were.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod support;
 
 use babelvisor_core::frontend::{Request, Routed};

@@ -1,5 +1,12 @@
 //! Every code of the dialect's table is either brought about here, or named as one that is never sent and why.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod support;
 
 use babelvisor_core::capability::Capability;
@@ -9,10 +16,7 @@ use babelvisor_memory::Delay;
 use babelvisor_pve_open::Settings;
 use babelvisor_schemas::{Dialect, contract};
 use serde_json::{Value, json};
-use support::{Answer, Site, USER};
-
-const CREATE: &str = "/v1/pve/open/createquantity";
-const RENT: &str = "/v1/pve/open/createRent";
+use support::{Answer, CREATE, RENT, Site, USER};
 
 /// What becomes of a code.
 enum Fate {

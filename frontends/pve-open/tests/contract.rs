@@ -1,6 +1,13 @@
 //! The wire form: answers fit the contract's schemas and the document's printed examples; unknown addresses
 //! are refused in the envelope.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod support;
 
 use babelvisor_core::frontend::{Refusal, Request};

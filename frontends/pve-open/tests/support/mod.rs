@@ -1,6 +1,14 @@
 //! A small site for the tests: a real core over an embedded store and a simulated hypervisor, with packages,
 //! images and accounts, and a client that goes the way of the server: route, then answer or refuse.
 #![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod catalogue;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,11 +19,9 @@ use babelvisor_core::frontend::{Frontend, Refusal, Reply, Request, Routed};
 use babelvisor_core::inventory::{Inventory, Upkeep};
 use babelvisor_core::jobs::{Engine, EngineSettings};
 use babelvisor_core::layers::{Core, Policy};
-use babelvisor_core::model::{
-    Area, BackendId, Billing, Caller, ImageKind, ImageLocation, Purpose, Role, TenantId, Vm, VolumeFormat,
-};
+use babelvisor_core::model::{BackendId, Caller, Role, TenantId, Vm, VolumeFormat};
+use babelvisor_core::registry::Registry;
 use babelvisor_core::registry::accounts::NewAccount;
-use babelvisor_core::registry::{FlavorSeed, ImageSeed, Registry};
 use babelvisor_core::secret::{Keyring, Secret};
 use babelvisor_core::store::embedded::EmbeddedStore;
 use babelvisor_memory::{Control, ForeignVm, ImageConfig, MemoryBackend, MemoryConfig};
@@ -27,10 +33,29 @@ use tokio::task::JoinSet;
 
 const GIB: u64 = 1 << 30;
 
-/// The account that `Site::signed_in` uses.
+pub const CREATE: &str = "/v1/pve/open/createquantity";
+pub const RENT: &str = "/v1/pve/open/createRent";
+
+/// The account that tests sign in with.
 pub const USER: &str = "A27550582";
 /// Its key.
 pub const KEY: &str = "made-up-key-of-A27550582";
+
+pub fn one(id: &str) -> String {
+    format!("/v1/pve/open/one/{id}")
+}
+
+pub fn operate(id: &str, kind: u8) -> String {
+    format!("/v1/pve/open/operate/{id}?type={kind}")
+}
+
+pub fn reboot(id: &str) -> String {
+    format!("/v1/pve/open/reboot/{id}")
+}
+
+pub fn delete(id: &str) -> String {
+    format!("/v1/pve/open/delete/{id}")
+}
 
 pub struct Site {
     pub core: Arc<Core>,
@@ -110,7 +135,7 @@ impl Site {
         let control = memory.control();
         let backends: HashMap<BackendId, Arc<dyn Backend>> =
             HashMap::from([(backend_id.clone(), memory as Arc<dyn Backend>)]);
-        let (packages, images) = catalogue(&registry, &backend_id).await;
+        let (packages, images) = catalogue::seed(&registry, &backend_id).await;
 
         let inventory = Arc::new(Inventory::default());
         let keyring = Arc::new(Keyring::ephemeral());
@@ -408,126 +433,4 @@ pub async fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-async fn catalogue(
-    registry: &Registry,
-    backend: &BackendId,
-) -> (HashMap<&'static str, String>, HashMap<&'static str, String>) {
-    let flavor = |name: &str, billing: Billing| FlavorSeed {
-        name: name.to_owned(),
-        short_id: None,
-        vcpus: 2,
-        memory: 2 * GIB,
-        disk: 20 * GIB,
-        gpus: 0,
-        gpu_model: None,
-        bandwidth: 8,
-        price: 5.0,
-        discount: 0.9,
-        family: "BZ".to_owned(),
-        purpose: Purpose::Graphics,
-        area: Area::International,
-        billing,
-    };
-    let mut packages = HashMap::new();
-    for (name, seed) in [
-        ("small", flavor("small", Billing::Hourly)),
-        ("rental", flavor("rental", Billing::Term)),
-        (
-            "both",
-            FlavorSeed {
-                memory: GIB + 1,
-                disk: 3 * GIB + 1,
-                ..flavor("both", Billing::Both)
-            },
-        ),
-        (
-            "other-type",
-            FlavorSeed {
-                family: "BL".to_owned(),
-                ..flavor("other-type", Billing::Both)
-            },
-        ),
-        (
-            "any-type",
-            FlavorSeed {
-                family: String::new(),
-                ..flavor("any-type", Billing::Both)
-            },
-        ),
-        (
-            "gpu",
-            FlavorSeed {
-                gpus: 2,
-                gpu_model: Some("Example GPU 6G".to_owned()),
-                ..flavor("gpu", Billing::Both)
-            },
-        ),
-        (
-            "huge",
-            FlavorSeed {
-                memory: 4096 * GIB,
-                ..flavor("huge", Billing::Both)
-            },
-        ),
-        (
-            "broken",
-            FlavorSeed {
-                vcpus: 0,
-                ..flavor("broken", Billing::Both)
-            },
-        ),
-    ] {
-        packages.insert(
-            name,
-            registry.seed_flavor(seed).await.expect("a package").short_id,
-        );
-    }
-    let image = |name: &str, kind: ImageKind, os: &str, native: &str| ImageSeed {
-        name: name.to_owned(),
-        number: None,
-        kind,
-        os: os.to_owned(),
-        os_version: "2022 数据中心中文版 x64".to_owned(),
-        family: "BZ".to_owned(),
-        admin_user: "admin".to_owned(),
-        size: 2 * GIB,
-        locations: vec![ImageLocation {
-            backend: backend.clone(),
-            native: native.to_owned(),
-            format: VolumeFormat::Qcow2,
-        }],
-    };
-    let mut images = HashMap::new();
-    for (name, seed) in [
-        ("debian", image("debian", ImageKind::Disk, "Debian", "debian")),
-        (
-            "windows",
-            image("windows", ImageKind::Disk, "Windows Server", "windows"),
-        ),
-        ("iso", image("iso", ImageKind::Iso, "Debian", "debian")),
-        (
-            "nowhere",
-            ImageSeed {
-                locations: Vec::new(),
-                ..image("nowhere", ImageKind::Disk, "Debian", "")
-            },
-        ),
-        (
-            "broken",
-            image("broken", ImageKind::Disk, "Debian", "does-not-exist"),
-        ),
-    ] {
-        images.insert(
-            name,
-            registry
-                .seed_image(seed)
-                .await
-                .expect("an image")
-                .number
-                .to_string(),
-        );
-    }
-    (packages, images)
 }

@@ -70,7 +70,10 @@ impl LibvirtBackend {
     }
 
     fn driver(&self) -> Driver {
-        self.profile.load().as_ref().map_or_else(|| Driver::from_uri(&self.config.uri), |p| p.driver)
+        self.profile
+            .load()
+            .as_ref()
+            .map_or_else(|| Driver::from_uri(&self.config.uri), |p| p.driver)
     }
 
     pub(crate) fn error(&self, error: CallError, noun: &str, id: impl std::fmt::Display) -> Error {
@@ -88,7 +91,8 @@ impl LibvirtBackend {
         }
         let id = self.id.clone();
         let profile = Arc::new(self.host.fast(deadline, move |c| read::profile(c, &id)).await?);
-        self.capabilities.store(Some(Arc::new(capability::of(profile.driver))));
+        self.capabilities
+            .store(Some(Arc::new(capability::of(profile.driver))));
         self.profile.store(Some(Arc::clone(&profile)));
         Ok(profile)
     }
@@ -118,13 +122,19 @@ impl LibvirtBackend {
     pub(crate) async fn read_topology(&self, deadline: Instant) -> std::result::Result<Topology, CallError> {
         let reader = self.reader(deadline).await?;
         let config = Arc::clone(&self.config);
-        self.host.fast(deadline, move |c| reader.topology(c, &config)).await
+        self.host
+            .fast(deadline, move |c| reader.topology(c, &config))
+            .await
     }
 
     /// The domain UUID behind a reference.
     fn uuid(vm: &VmRef) -> Result<Uuid> {
         Uuid::parse_str(&vm.native).map_err(|_| {
-            Error::internal(format!("{:?} is not a domain UUID, which libvirt's keys are", vm.native)).about("vm", vm.id)
+            Error::internal(format!(
+                "{:?} is not a domain UUID, which libvirt's keys are",
+                vm.native
+            ))
+            .about("vm", vm.id)
         })
     }
 }
@@ -140,7 +150,9 @@ impl Backend for LibvirtBackend {
     }
 
     fn capabilities(&self) -> Arc<CapabilitySet> {
-        self.capabilities.load_full().unwrap_or_else(|| Arc::new(capability::of(self.driver())))
+        self.capabilities
+            .load_full()
+            .unwrap_or_else(|| Arc::new(capability::of(self.driver())))
     }
 
     async fn watch(&self, out: mpsc::Sender<BackendEvent>) {
@@ -148,21 +160,30 @@ impl Backend for LibvirtBackend {
     }
 
     async fn list(&self, call: &CallContext) -> Result<Vec<VmFacts>> {
-        self.read_all(call.deadline).await.map_err(|e| self.error(e, "backend", &self.id))
+        self.read_all(call.deadline)
+            .await
+            .map_err(|e| self.error(e, "backend", &self.id))
     }
 
     async fn get(&self, call: &CallContext, vm: &VmRef) -> Result<Option<VmFacts>> {
         let uuid = Self::uuid(vm)?;
-        self.read_domain(uuid, call.deadline).await.map_err(|e| self.error(e, "vm", vm.id))
+        self.read_domain(uuid, call.deadline)
+            .await
+            .map_err(|e| self.error(e, "vm", vm.id))
     }
 
     async fn topology(&self, call: &CallContext) -> Result<Topology> {
-        self.read_topology(call.deadline).await.map_err(|e| self.error(e, "backend", &self.id))
+        self.read_topology(call.deadline)
+            .await
+            .map_err(|e| self.error(e, "backend", &self.id))
     }
 
     async fn create_volume(&self, call: &CallContext, volume: &VolumeSpec) -> Result<Volume> {
         let (id, spec, context) = (self.id.clone(), volume.clone(), call.clone());
-        let made = self.host.slow(call.deadline, move |c| volumes::create(c, &id, &spec, &context)).await;
+        let made = self
+            .host
+            .slow(call.deadline, move |c| volumes::create(c, &id, &spec, &context))
+            .await;
         let made = made.map_err(|e| self.error(e, "volume", &volume.name))?;
         self.memory.forget_volume(&made.native);
         Ok(made)
@@ -170,7 +191,10 @@ impl Backend for LibvirtBackend {
 
     async fn delete_volume(&self, call: &CallContext, pool: &str, name: &str) -> Result<()> {
         let (pool, volume, deadline) = (pool.to_owned(), name.to_owned(), call.deadline);
-        let removed = self.host.slow(deadline, move |c| volumes::remove(c, &pool, &volume, deadline)).await;
+        let removed = self
+            .host
+            .slow(deadline, move |c| volumes::remove(c, &pool, &volume, deadline))
+            .await;
         if let Some(path) = removed.map_err(|e| self.error(e, "volume", name))? {
             self.memory.forget_volume(&path);
         }
@@ -185,7 +209,11 @@ impl Backend for LibvirtBackend {
         seed_name: &str,
         setup: &GuestSetup,
     ) -> Result<Volume> {
-        let password = setup.admin_password.as_ref().map(|sealed| call.keyring.open(sealed)).transpose()?;
+        let password = setup
+            .admin_password
+            .as_ref()
+            .map(|sealed| call.keyring.open(sealed))
+            .transpose()?;
         let seed = Seed {
             instance_id: vm.to_string(),
             hostname: setup.hostname.clone(),
@@ -195,9 +223,18 @@ impl Backend for LibvirtBackend {
             network: None,
         };
         let image = seed.image().map_err(|e| Error::invalid("guest", e.to_string()))?;
-        let (id, pool, name, context) = (self.id.clone(), pool.to_owned(), seed_name.to_owned(), call.clone());
-        let made =
-            self.host.slow(call.deadline, move |c| volumes::upload(c, &id, &pool, &name, &image, &context)).await;
+        let (id, pool, name, context) = (
+            self.id.clone(),
+            pool.to_owned(),
+            seed_name.to_owned(),
+            call.clone(),
+        );
+        let made = self
+            .host
+            .slow(call.deadline, move |c| {
+                volumes::upload(c, &id, &pool, &name, &image, &context)
+            })
+            .await;
         let made = made.map_err(|e| self.error(e, "volume", seed_name))?;
         self.memory.forget_volume(&made.native);
         Ok(made)
@@ -211,7 +248,11 @@ impl Backend for LibvirtBackend {
         disks: &[Volume],
         seed: Option<&Volume>,
     ) -> Result<VmFacts> {
-        let password = spec.console_password.as_ref().map(|sealed| call.keyring.open(sealed)).transpose()?;
+        let password = spec
+            .console_password
+            .as_ref()
+            .map(|sealed| call.keyring.open(sealed))
+            .transpose()?;
         let about = |e| self.error(e, "vm", vm);
         let reader = self.reader(call.deadline).await.map_err(about)?;
         let (config, context) = (Arc::clone(&self.config), call.clone());
@@ -245,7 +286,9 @@ impl Backend for LibvirtBackend {
 
     async fn power(&self, call: &CallContext, vm: &VmRef, action: PowerAction) -> Result<()> {
         let uuid = Self::uuid(vm)?;
-        tasks::change(&self.host, self.driver(), uuid, action, call).await.map_err(|e| self.error(e, "vm", vm.id))
+        tasks::change(&self.host, self.driver(), uuid, action, call)
+            .await
+            .map_err(|e| self.error(e, "vm", vm.id))
     }
 
     async fn console(&self, call: &CallContext, vm: &VmRef) -> Result<Console> {
@@ -254,19 +297,29 @@ impl Backend for LibvirtBackend {
         let profile = self.profile(call.deadline).await.map_err(about)?;
         let config = Arc::clone(&self.config);
         let deadline = call.deadline;
-        self.host.fast(deadline, move |c| console::endpoint(c, uuid, &config, &profile)).await.map_err(about)
+        self.host
+            .fast(deadline, move |c| console::endpoint(c, uuid, &config, &profile))
+            .await
+            .map_err(about)
     }
 
     async fn console_password(&self, call: &CallContext, vm: &VmRef) -> Result<Option<Secret>> {
         let uuid = Self::uuid(vm)?;
-        let found = self.host.fast(call.deadline, move |c| console::password(c, uuid)).await;
+        let found = self
+            .host
+            .fast(call.deadline, move |c| console::password(c, uuid))
+            .await;
         found.map_err(|e| self.error(e, "vm", vm.id))
     }
 
     async fn set_console_password(&self, call: &CallContext, vm: &VmRef, password: &Secret) -> Result<()> {
         let (uuid, password, driver) = (Self::uuid(vm)?, password.clone(), self.driver());
-        let set = self.host.slow(call.deadline, move |c| console::set_password(c, uuid, &password, driver)).await;
+        let set = self
+            .host
+            .slow(call.deadline, move |c| {
+                console::set_password(c, uuid, &password, driver)
+            })
+            .await;
         set.map_err(|e| self.error(e, "vm", vm.id))
     }
 }
-

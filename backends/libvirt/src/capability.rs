@@ -36,9 +36,9 @@ fn qemu(capability: Capability) -> Support {
         | Capability::ConsoleEndpoint
         | Capability::ConsolePassword
         | Capability::TopologyList => Support::Native,
-        Capability::GuestSetup => {
-            Support::Emulated("a cloud-init NoCloud seed is uploaded as a volume and put into an optical drive".into())
-        }
+        Capability::GuestSetup => Support::Emulated(
+            "a cloud-init NoCloud seed is uploaded as a volume and put into an optical drive".into(),
+        ),
     }
 }
 
@@ -46,7 +46,8 @@ fn test(capability: Capability) -> Support {
     match capability {
         Capability::GuestSetup => Support::Impossible(NO_UPLOAD.into()),
         Capability::ConsolePassword => Support::Emulated(
-            "libvirt's test driver cannot change a running domain's graphics; the definition is changed".into(),
+            "libvirt's test driver cannot change a running domain's graphics; the definition is changed"
+                .into(),
         ),
         Capability::VmList
         | Capability::VmCreate
@@ -88,8 +89,8 @@ fn other(capability: Capability) -> Support {
         | Capability::VolumeLayer
         | Capability::VolumeDelete
         | Capability::GuestSetup
-        | Capability::ConsolePassword => {
-            Support::NotYet("only libvirt's QEMU and test drivers are verified for changes of this kind".into())
-        }
+        | Capability::ConsolePassword => Support::NotYet(
+            "only libvirt's QEMU and test drivers are verified for changes of this kind".into(),
+        ),
     }
 }

@@ -96,7 +96,10 @@ impl LibvirtConfig {
     pub fn check(&self) -> Result<()> {
         let scheme_end = self.uri.find("://").or_else(|| self.uri.find(":/"));
         if scheme_end.is_none_or(|at| at == 0) || self.uri.chars().any(char::is_control) {
-            return Err(Error::invalid("uri", format!("{:?} is not a libvirt URI such as qemu:///system", self.uri)));
+            return Err(Error::invalid(
+                "uri",
+                format!("{:?} is not a libvirt URI such as qemu:///system", self.uri),
+            ));
         }
         if let Some(rest) = self.uri.strip_prefix("test://")
             && rest != "/default"
@@ -107,17 +110,24 @@ impl LibvirtConfig {
                  use test:///default, or test+unix://… through a daemon",
             ));
         }
-        for (field, value) in
-            [("fast_connections", self.fast_connections), ("slow_connections", self.slow_connections)]
-        {
+        for (field, value) in [
+            ("fast_connections", self.fast_connections),
+            ("slow_connections", self.slow_connections),
+        ] {
             if !(1..=64).contains(&value) {
-                return Err(Error::invalid(field, format!("{value} connections; give 1 to 64")));
+                return Err(Error::invalid(
+                    field,
+                    format!("{value} connections; give 1 to 64"),
+                ));
             }
         }
         if let Some(dir) = &self.serial_log_dir
             && (!dir.starts_with('/') || dir.contains('\0'))
         {
-            return Err(Error::invalid("serial_log_dir", format!("{dir:?} is not an absolute path")));
+            return Err(Error::invalid(
+                "serial_log_dir",
+                format!("{dir:?} is not an absolute path"),
+            ));
         }
         Ok(())
     }
@@ -130,7 +140,11 @@ mod tests {
     #[test]
     fn private_states_of_the_test_driver_are_refused() {
         assert!(LibvirtConfig::new("test:///default").check().is_ok());
-        assert!(LibvirtConfig::new("test+unix:///node.xml?socket=/s").check().is_ok());
+        assert!(
+            LibvirtConfig::new("test+unix:///node.xml?socket=/s")
+                .check()
+                .is_ok()
+        );
         let error = LibvirtConfig::new("test:///tmp/node.xml").check().unwrap_err();
         assert_eq!(error.field.as_deref(), Some("uri"));
     }

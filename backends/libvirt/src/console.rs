@@ -33,14 +33,27 @@ pub(crate) fn endpoint(
 ) -> Result<Console, CallError> {
     let domain = existing(connection, uuid)?;
     if !domain.is_active()? {
-        return Err(Error::illegal_state("vm", uuid, "the VM is off; a console exists only while it runs").into());
+        return Err(
+            Error::illegal_state("vm", uuid, "the VM is off; a console exists only while it runs").into(),
+        );
     }
     let xml = DomainXml::parse(&domain.xml_desc(0)?)?;
-    let found = xml.graphics.iter().find_map(|g| Some((graphics_kind(&g.kind)?, g.port?, g)));
+    let found = xml
+        .graphics
+        .iter()
+        .find_map(|g| Some((graphics_kind(&g.kind)?, g.port?, g)));
     let Some((kind, port, graphics)) = found else {
-        return Err(Error::unsupported("the VM has no VNC or SPICE server on a TCP port").about("vm", uuid).into());
+        return Err(
+            Error::unsupported("the VM has no VNC or SPICE server on a TCP port")
+                .about("vm", uuid)
+                .into(),
+        );
     };
-    Ok(Console { kind, host: host(graphics, config, profile), port })
+    Ok(Console {
+        kind,
+        host: host(graphics, config, profile),
+        port,
+    })
 }
 
 fn host(graphics: &GraphicsXml, config: &LibvirtConfig, profile: &Profile) -> String {
@@ -91,7 +104,11 @@ pub(crate) fn set_password(
 }
 
 fn fit(kind: &str, password: &Secret) -> String {
-    if kind == "vnc" { vnc_password(password.expose()) } else { password.expose().to_owned() }
+    if kind == "vnc" {
+        vnc_password(password.expose())
+    } else {
+        password.expose().to_owned()
+    }
 }
 
 fn document(domain: &Domain, flags: u32, uuid: Uuid) -> Result<(String, String, DomainDocument), CallError> {

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    AgentState, BackendId, BootDevice, Cpu, Disk, Firmware, Graphics, GraphicsKind, HostDevice, HostId, Memory, Nic,
-    NicId, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId, VolumeFormat,
+    AgentState, BackendId, BootDevice, Cpu, Disk, Firmware, Graphics, GraphicsKind, HostDevice, HostId,
+    Memory, Nic, NicId, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId, VolumeFormat,
 };
 use virt_sys as sys;
 
-use crate::ffi::GuestInterface;
+use crate::raw::GuestInterface;
 use crate::xml::DomainXml;
 use crate::xml::view::{DiskXml, GraphicsXml, InterfaceXml};
 
@@ -81,7 +81,12 @@ fn boot_device(class: &str) -> Option<BootDevice> {
 /// The boot order: the classes of `<os>`, or the devices' own numbers.
 fn boot(xml: &DomainXml) -> Vec<BootDevice> {
     if !xml.os.boot.is_empty() {
-        return xml.os.boot.iter().filter_map(|class| boot_device(class)).collect();
+        return xml
+            .os
+            .boot
+            .iter()
+            .filter_map(|class| boot_device(class))
+            .collect();
     }
     let disks = xml.disks.iter().filter_map(|disk| {
         let device = match disk.device.as_str() {
@@ -91,7 +96,10 @@ fn boot(xml: &DomainXml) -> Vec<BootDevice> {
         };
         Some((disk.boot_order?, device))
     });
-    let nics = xml.interfaces.iter().filter_map(|nic| Some((nic.boot_order?, BootDevice::Network)));
+    let nics = xml
+        .interfaces
+        .iter()
+        .filter_map(|nic| Some((nic.boot_order?, BootDevice::Network)));
     let mut ordered: Vec<(u32, BootDevice)> = disks.chain(nics).collect();
     ordered.sort_by_key(|(order, _)| *order);
     let mut devices: Vec<BootDevice> = ordered.into_iter().map(|(_, device)| device).collect();
@@ -104,7 +112,12 @@ pub(crate) fn facts(backend: &BackendId, host: HostId, xml: &DomainXml, around: 
     let disks: Vec<(&DiskXml, DiskVolume)> = xml
         .disks
         .iter()
-        .zip(around.volumes.into_iter().chain(std::iter::repeat_with(DiskVolume::default)))
+        .zip(
+            around
+                .volumes
+                .into_iter()
+                .chain(std::iter::repeat_with(DiskVolume::default)),
+        )
         .collect();
     let root = xml
         .disks
@@ -125,11 +138,20 @@ pub(crate) fn facts(backend: &BackendId, host: HostId, xml: &DomainXml, around: 
         cpu: Cpu {
             current: xml.vcpus,
             max: xml.max_vcpus,
-            topology: xml.topology.map(|t| (t.sockets.saturating_mul(t.dies), t.cores, t.threads)),
+            topology: xml
+                .topology
+                .map(|t| (t.sockets.saturating_mul(t.dies), t.cores, t.threads)),
             model: xml.cpu_model.clone().or_else(|| xml.cpu_mode.clone()),
         },
-        memory: Memory { current: xml.current_memory, max: xml.memory },
-        firmware: if xml.os.uefi { Firmware::Uefi } else { Firmware::Bios },
+        memory: Memory {
+            current: xml.current_memory,
+            max: xml.memory,
+        },
+        firmware: if xml.os.uefi {
+            Firmware::Uefi
+        } else {
+            Firmware::Bios
+        },
         boot: boot(xml),
         disks: disks
             .iter()
@@ -156,7 +178,10 @@ pub(crate) fn facts(backend: &BackendId, host: HostId, xml: &DomainXml, around: 
         host_devices: xml
             .hostdevs
             .iter()
-            .map(|device| HostDevice { kind: device.kind.clone(), address: device.address.clone() })
+            .map(|device| HostDevice {
+                kind: device.kind.clone(),
+                address: device.address.clone(),
+            })
             .collect(),
         agent: match (xml.has_agent_channel(), xml.agent_connected()) {
             (_, true) => AgentState::Connected,
@@ -170,7 +195,9 @@ pub(crate) fn facts(backend: &BackendId, host: HostId, xml: &DomainXml, around: 
 
 /// A disk's source in one word: path, network address or `pool/volume`.
 fn source(disk: &DiskXml) -> Option<String> {
-    disk.source.clone().or_else(|| Some(format!("{}/{}", disk.pool.as_ref()?, disk.volume.as_ref()?)))
+    disk.source
+        .clone()
+        .or_else(|| Some(format!("{}/{}", disk.pool.as_ref()?, disk.volume.as_ref()?)))
 }
 
 fn disk(disk: &DiskXml, volume: &DiskVolume, root: bool) -> Disk {
@@ -197,7 +224,12 @@ fn nic(
     let mut found: Vec<IpAddr> = addresses
         .iter()
         .filter(|guest| guest.mac.as_deref().is_some_and(|m| m.eq_ignore_ascii_case(&mac)))
-        .flat_map(|guest| guest.addresses.iter().filter_map(|(address, _)| address.parse().ok()))
+        .flat_map(|guest| {
+            guest
+                .addresses
+                .iter()
+                .filter_map(|(address, _)| address.parse().ok())
+        })
         .collect();
     found.sort();
     found.dedup();

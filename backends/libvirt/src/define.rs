@@ -24,8 +24,14 @@ const VNC_PASSWORD_BYTES: usize = 8;
 
 /// The password as VNC can carry it.
 pub(crate) fn vnc_password(password: &str) -> String {
-    let end = password.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= VNC_PASSWORD_BYTES);
-    password.get(..end.last().unwrap_or(0)).unwrap_or_default().to_owned()
+    let end = password
+        .char_indices()
+        .map(|(at, c)| at + c.len_utf8())
+        .take_while(|end| *end <= VNC_PASSWORD_BYTES);
+    password
+        .get(..end.last().unwrap_or(0))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// A domain by UUID; `None` when there is none.
@@ -41,7 +47,11 @@ pub(crate) fn lookup(connection: &Connect, uuid: Uuid) -> Result<Option<Domain>,
 ///
 /// A host that lists KVM may still be unable to use it (nested guests, missing rights on the device), so in automatic
 /// mode the host is also asked for its domain capabilities of that type.
-pub(crate) fn domain_type(connection: &Connect, profile: &Profile, accel: Accel) -> Result<DomainType, CallError> {
+pub(crate) fn domain_type(
+    connection: &Connect,
+    profile: &Profile,
+    accel: Accel,
+) -> Result<DomainType, CallError> {
     if profile.driver == Driver::Test {
         return Ok(DomainType::Test);
     }
@@ -87,7 +97,9 @@ fn check_name(name: &str) -> Result<(), CallError> {
         || name.trim() != name
         || name.chars().any(|c| c.is_control() || c == '/');
     if bad {
-        return Err(Error::invalid("name", format!("{name:?} cannot be the name of a libvirt domain")).into());
+        return Err(
+            Error::invalid("name", format!("{name:?} cannot be the name of a libvirt domain")).into(),
+        );
     }
     Ok(())
 }
@@ -104,7 +116,11 @@ impl Plan<'_> {
         let virt_type = domain_type(connection, self.profile, self.config.accel)?;
         let arch = self.profile.capabilities.arch.clone();
         let has_machine = self.profile.capabilities.has_machine(&arch, &self.config.machine);
-        let machine = if has_machine { self.config.machine.clone() } else { String::new() };
+        let machine = if has_machine {
+            self.config.machine.clone()
+        } else {
+            String::new()
+        };
         let mut disks = Vec::new();
         for (index, volume) in self.disks.iter().enumerate() {
             disks.push(DiskSpec {
@@ -166,7 +182,11 @@ impl Plan<'_> {
                 listen: self.config.console_listen.clone(),
                 password: self.console_password.map(vnc_password).filter(|p| !p.is_empty()),
             }),
-            serial_log: self.config.serial_log_dir.as_ref().map(|dir| format!("{dir}/{}.log", self.vm.0)),
+            serial_log: self
+                .config
+                .serial_log_dir
+                .as_ref()
+                .map(|dir| format!("{dir}/{}.log", self.vm.0)),
             agent: true,
             boot: vec!["hd".into()],
             metadata: job.map(|job| (META_JOB.to_owned(), job)).into_iter().collect(),
@@ -216,7 +236,10 @@ pub(crate) fn define(connection: &Connect, plan: &Plan<'_>, call: &CallContext) 
     if connection.lookup_domain_by_name(&plan.spec.name).is_ok() {
         return Err(Error {
             field: Some("name".into()),
-            ..Error::new(ErrorKind::AlreadyExists, format!("a domain named {:?} exists already", plan.spec.name))
+            ..Error::new(
+                ErrorKind::AlreadyExists,
+                format!("a domain named {:?} exists already", plan.spec.name),
+            )
         }
         .into());
     }
@@ -227,7 +250,9 @@ pub(crate) fn define(connection: &Connect, plan: &Plan<'_>, call: &CallContext) 
 
 /// Removes a definition with saved memory, NVRAM and snapshot metadata; absent is success.
 pub(crate) fn undefine(connection: &Connect, uuid: Uuid, driver: Driver) -> Result<(), CallError> {
-    let Some(domain) = lookup(connection, uuid)? else { return Ok(()) };
+    let Some(domain) = lookup(connection, uuid)? else {
+        return Ok(());
+    };
     if domain.is_active()? {
         return Err(Error::illegal_state("vm", uuid, "the VM is running; power it off first").into());
     }

@@ -89,8 +89,11 @@ pub fn convert(error: CallError, quirks: Quirks, noun: &str, id: impl std::fmt::
         CallError::Refused(error) => error,
         CallError::Libvirt(error) => {
             // The message names objects and reasons; libvirt never puts passwords into it.
-            plain(kind(&error, quirks), format!("libvirt: {} (code {})", error.message(), code(&error)))
-                .about(noun, id)
+            plain(
+                kind(&error, quirks),
+                format!("libvirt: {} (code {})", error.message(), code(&error)),
+            )
+            .about(noun, id)
         }
         CallError::Xml(error) => {
             let field = match &error {
@@ -109,7 +112,10 @@ pub fn convert(error: CallError, quirks: Quirks, noun: &str, id: impl std::fmt::
                 | crate::xml::XmlError::TooDeep { .. }
                 | crate::xml::XmlError::Missing(_) => ErrorKind::Internal,
             };
-            Error { field, ..plain(kind, error.to_string()).about(noun, id) }
+            Error {
+                field,
+                ..plain(kind, error.to_string()).about(noun, id)
+            }
         }
         error @ CallError::Timeout(_) => plain(ErrorKind::Timeout, error.to_string()).about(noun, id),
         error @ CallError::Busy { .. } => plain(ErrorKind::Busy, error.to_string()).about(noun, id),

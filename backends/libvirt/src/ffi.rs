@@ -26,113 +26,9 @@ use virt::domain::Domain;
 use virt::error::Error;
 use virt_sys as sys;
 
-/// What happened to one domain, in libvirt's terms.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DomainChange {
-    /// The power state or the definition changed; the numbers are `virDomainEventType` and its detail.
-    Lifecycle {
-        /// `virDomainEventType`: 0 defined, 1 undefined, 2 started, 3 suspended, 4 resumed, 5 stopped …
-        event: i32,
-        /// The detail that belongs to `event`.
-        detail: i32,
-    },
-    /// The guest rebooted itself or was rebooted.
-    Rebooted,
-    /// A device is gone from the running guest.
-    DeviceRemoved {
-        /// libvirt's device alias.
-        alias: String,
-    },
-    /// The guest refused to give a device away.
-    DeviceRemovalFailed {
-        /// libvirt's device alias.
-        alias: String,
-    },
-    /// A device was added to the running guest.
-    DeviceAdded {
-        /// libvirt's device alias.
-        alias: String,
-    },
-    /// The guest agent appeared or vanished.
-    Agent {
-        /// Whether it is connected now.
-        connected: bool,
-    },
-    /// The balloon reached a new size.
-    Balloon {
-        /// Present memory of the guest in bytes.
-        bytes: u64,
-    },
-    /// A long job of the hypervisor (save, migration, dump) ended.
-    JobCompleted,
-    /// Title, description or a metadata element changed.
-    Metadata {
-        /// The namespace of the element; `None` for title and description.
-        namespace: Option<String>,
-    },
-    /// A removable medium's tray was opened or closed.
-    Tray {
-        /// libvirt's device alias.
-        alias: String,
-        /// Whether it is open now.
-        open: bool,
-    },
-    /// The guest suspended itself to memory or disk.
-    SuspendedByGuest,
-    /// The guest woke up.
-    WokenUp,
-    /// A block job (commit, pull, copy) changed its status.
-    BlockJob {
-        /// Target device or source path.
-        disk: String,
-        /// `virConnectDomainEventBlockJobStatus`: 0 completed, 1 failed, 2 cancelled, 3 ready.
-        status: i32,
-    },
-}
-
-/// Why libvirt closed a connection (`virConnectCloseReason`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
-    /// An error on the wire.
-    Error,
-    /// The daemon ended or hung up.
-    Eof,
-    /// The daemon did not answer keep-alive probes.
-    KeepAlive,
-    /// We closed it ourselves.
-    Client,
-    /// A reason of a newer libvirt.
-    Other,
-}
-
-/// One event of a host, owned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RawEvent {
-    /// Something happened to a domain.
-    Domain {
-        /// The domain's UUID.
-        uuid: Uuid,
-        /// The domain's name at the time of the event.
-        name: String,
-        /// What happened.
-        change: DomainChange,
-    },
-    /// A storage pool was defined, removed, started or stopped.
-    Pool {
-        /// The pool's name.
-        name: String,
-    },
-    /// A network was defined, removed, started or stopped.
-    Network {
-        /// The network's name.
-        name: String,
-    },
-    /// The connection is dead.
-    Closed(CloseReason),
-}
-
-/// Where events go. It runs on the event loop's thread: it must not block and must not call libvirt.
-pub type EventSink = Arc<dyn Fn(RawEvent) + Send + Sync>;
+use crate::raw::{
+    AddressSource, CloseReason, DomainChange, DomainStats, EventSink, GuestInterface, RawEvent, StatValue,
+};
 
 static EVENT_LOOP: OnceLock<Result<(), String>> = OnceLock::new();
 
@@ -193,7 +89,10 @@ unsafe fn deliver(opaque: *mut c_void, build: impl FnOnce() -> Option<RawEvent>)
 }
 
 fn leak_context(sink: &EventSink) -> *mut c_void {
-    Box::into_raw(Box::new(Context { sink: Arc::clone(sink) })).cast()
+    Box::into_raw(Box::new(Context {
+        sink: Arc::clone(sink),
+    }))
+    .cast()
 }
 
 unsafe extern "C" fn free_context(opaque: *mut c_void) {
@@ -259,19 +158,19 @@ domain_callback!(on_removal_failed(alias: *const c_char)
 domain_callback!(on_added(alias: *const c_char)
     => DomainChange::DeviceAdded { alias: owned(alias).unwrap_or_default() });
 domain_callback!(on_agent(state: c_int, _reason: c_int)
-    => DomainChange::Agent {
-        connected: state == sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED as c_int,
-    });
+=> DomainChange::Agent {
+    connected: state == sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED as c_int,
+});
 domain_callback!(on_balloon(kib: c_ulonglong)
     => DomainChange::Balloon { bytes: (kib as u64).saturating_mul(1024) });
 domain_callback!(on_job(_params: sys::virTypedParameterPtr, _count: c_int) => DomainChange::JobCompleted);
 domain_callback!(on_metadata(_kind: c_int, uri: *const c_char)
     => DomainChange::Metadata { namespace: owned(uri) });
 domain_callback!(on_tray(alias: *const c_char, reason: c_int)
-    => DomainChange::Tray {
-        alias: owned(alias).unwrap_or_default(),
-        open: reason == sys::VIR_DOMAIN_EVENT_TRAY_CHANGE_OPEN as c_int,
-    });
+=> DomainChange::Tray {
+    alias: owned(alias).unwrap_or_default(),
+    open: reason == sys::VIR_DOMAIN_EVENT_TRAY_CHANGE_OPEN as c_int,
+});
 domain_callback!(on_pm_suspend(_reason: c_int) => DomainChange::SuspendedByGuest);
 domain_callback!(on_pm_wakeup(_reason: c_int) => DomainChange::WokenUp);
 domain_callback!(on_block_job(disk: *const c_char, _kind: c_int, status: c_int)
@@ -285,7 +184,13 @@ unsafe extern "C" fn on_pool(
     opaque: *mut c_void,
 ) {
     // SAFETY: called by libvirt with live arguments.
-    unsafe { deliver(opaque, || Some(RawEvent::Pool { name: owned(sys::virStoragePoolGetName(pool))? })) };
+    unsafe {
+        deliver(opaque, || {
+            Some(RawEvent::Pool {
+                name: owned(sys::virStoragePoolGetName(pool))?,
+            })
+        })
+    };
 }
 
 unsafe extern "C" fn on_network(
@@ -296,7 +201,13 @@ unsafe extern "C" fn on_network(
     opaque: *mut c_void,
 ) {
     // SAFETY: called by libvirt with live arguments.
-    unsafe { deliver(opaque, || Some(RawEvent::Network { name: owned(sys::virNetworkGetName(network))? })) };
+    unsafe {
+        deliver(opaque, || {
+            Some(RawEvent::Network {
+                name: owned(sys::virNetworkGetName(network))?,
+            })
+        })
+    };
 }
 
 unsafe extern "C" fn on_close(_connection: sys::virConnectPtr, reason: c_int, opaque: *mut c_void) {
@@ -327,7 +238,9 @@ pub struct EventConnection {
 
 impl std::fmt::Debug for EventConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventConnection").field("callbacks", &self.registrations.len()).finish_non_exhaustive()
+        f.debug_struct("EventConnection")
+            .field("callbacks", &self.registrations.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -340,7 +253,10 @@ impl EventConnection {
     /// # Errors
     /// libvirt's error when lifecycle events are refused.
     pub fn subscribe(connection: Connect, sink: &EventSink) -> Result<EventConnection, Error> {
-        let mut this = EventConnection { connection, registrations: Vec::new() };
+        let mut this = EventConnection {
+            connection,
+            registrations: Vec::new(),
+        };
         // SAFETY: the generic callback type only erases the extra arguments; libvirt calls each function with the
         // signature that belongs to its event id, and the ids below are paired with exactly those signatures.
         unsafe {
@@ -352,16 +268,34 @@ impl EventConnection {
                 unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
             type OneInt = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *mut c_void);
             let lifecycle = erase::<
-                unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int,
+                unsafe extern "C" fn(
+                    sys::virConnectPtr,
+                    sys::virDomainPtr,
+                    c_int,
+                    c_int,
+                    *mut c_void,
+                ) -> c_int,
                 Generic,
             >(on_lifecycle);
             this.domain_event(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, sink)?;
             let optional: [(sys::virDomainEventID, Generic); 12] = [
                 (sys::VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot),
-                (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, erase::<OneText, Generic>(on_removed)),
-                (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, erase::<OneText, Generic>(on_removal_failed)),
-                (sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, erase::<OneText, Generic>(on_added)),
-                (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, erase::<TwoInts, Generic>(on_agent)),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+                    erase::<OneText, Generic>(on_removed),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
+                    erase::<OneText, Generic>(on_removal_failed),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+                    erase::<OneText, Generic>(on_added),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+                    erase::<TwoInts, Generic>(on_agent),
+                ),
                 (
                     sys::VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE,
                     erase::<
@@ -408,8 +342,14 @@ impl EventConnection {
                         Generic,
                     >(on_tray),
                 ),
-                (sys::VIR_DOMAIN_EVENT_ID_PMSUSPEND, erase::<OneInt, Generic>(on_pm_suspend)),
-                (sys::VIR_DOMAIN_EVENT_ID_PMWAKEUP, erase::<OneInt, Generic>(on_pm_wakeup)),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_PMSUSPEND,
+                    erase::<OneInt, Generic>(on_pm_suspend),
+                ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_PMWAKEUP,
+                    erase::<OneInt, Generic>(on_pm_wakeup),
+                ),
                 (
                     sys::VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
                     erase::<
@@ -433,7 +373,10 @@ impl EventConnection {
         }
         this.pool_events(sink);
         this.network_events(sink);
-        this.close_event(sink);
+        // libvirt's in-process test driver never closes by itself, and 9.0 forgets to free this callback's context.
+        if !this.connection.uri().is_ok_and(|uri| uri.starts_with("test://")) {
+            this.close_event(sink);
+        }
         Ok(this)
     }
 
@@ -526,7 +469,12 @@ impl EventConnection {
         self.keep_or_free(handle, context, |_| Registration::Close);
     }
 
-    fn keep_or_free(&mut self, handle: c_int, context: *mut c_void, make: impl FnOnce(c_int) -> Registration) {
+    fn keep_or_free(
+        &mut self,
+        handle: c_int,
+        context: *mut c_void,
+        make: impl FnOnce(c_int) -> Registration,
+    ) {
         if handle < 0 {
             tracing::debug!(error = %Error::last_error(), "this driver does not offer a kind of event");
             // SAFETY: libvirt does not free the context of a registration that it refused.
@@ -555,42 +503,6 @@ impl Drop for EventConnection {
     }
 }
 
-/// One value of a statistics record.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StatValue {
-    /// A signed number.
-    Int(i64),
-    /// An unsigned number.
-    Unsigned(u64),
-    /// A floating-point number.
-    Float(f64),
-    /// A truth value.
-    Bool(bool),
-    /// A text.
-    Text(String),
-}
-
-/// The statistics of one domain, by libvirt's field names (`state.state`, `balloon.current` …).
-#[derive(Debug, Clone, PartialEq)]
-pub struct DomainStats {
-    /// The domain's UUID.
-    pub uuid: Uuid,
-    /// The values that the driver gave.
-    pub values: Vec<(String, StatValue)>,
-}
-
-impl DomainStats {
-    /// A value as an unsigned number, whatever integer type libvirt gave it.
-    pub fn unsigned(&self, name: &str) -> Option<u64> {
-        self.values.iter().find(|(n, _)| n == name).and_then(|(_, value)| match value {
-            StatValue::Unsigned(v) => Some(*v),
-            StatValue::Int(v) => u64::try_from(*v).ok(),
-            StatValue::Bool(v) => Some(u64::from(*v)),
-            StatValue::Float(_) | StatValue::Text(_) => None,
-        })
-    }
-}
-
 /// Statistics of all domains in one call. `groups` is a mask of `VIR_DOMAIN_STATS_*`, `flags` of
 /// `VIR_CONNECT_GET_ALL_DOMAINS_STATS_*`.
 ///
@@ -608,9 +520,13 @@ pub fn all_domain_stats(connection: &Connect, groups: u32, flags: u32) -> Result
         // SAFETY: the array has `count` valid record pointers; each holds `nparams` parameters.
         unsafe {
             let record = &**records.add(i);
-            let Some(uuid) = domain_uuid(record.dom) else { continue };
+            let Some(uuid) = domain_uuid(record.dom) else {
+                continue;
+            };
             let params = usize::try_from(record.nparams).unwrap_or(0);
-            let values = (0..params).filter_map(|p| typed_value(&*record.params.add(p))).collect();
+            let values = (0..params)
+                .filter_map(|p| typed_value(&*record.params.add(p)))
+                .collect();
             out.push(DomainStats { uuid, values });
         }
     }
@@ -654,26 +570,6 @@ pub fn domain_state(domain: &Domain) -> Result<(u32, i32), Error> {
         return Err(Error::last_error());
     }
     Ok((u32::try_from(state).unwrap_or(0), reason))
-}
-
-/// Where addresses of a guest are looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AddressSource {
-    /// DHCP leases of libvirt's own networks.
-    Lease,
-    /// The guest agent.
-    Agent,
-}
-
-/// One interface of a guest as libvirt sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestInterface {
-    /// Name on the host (leases) or in the guest (agent).
-    pub name: String,
-    /// MAC address, when known.
-    pub mac: Option<String>,
-    /// Addresses with their prefix length.
-    pub addresses: Vec<(String, u32)>,
 }
 
 /// The addresses of a guest.

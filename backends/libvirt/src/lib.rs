@@ -14,6 +14,7 @@ mod define;
 pub mod error;
 pub mod ffi;
 pub mod quirks;
+pub mod raw;
 mod read;
 pub mod seed;
 mod tasks;

@@ -93,7 +93,10 @@ impl Seed {
                 );
             }
         }
-        Ok(format!("#cloud-config\n{}\n", serde_json::to_string_pretty(&Value::Object(data))?))
+        Ok(format!(
+            "#cloud-config\n{}\n",
+            serde_json::to_string_pretty(&Value::Object(data))?
+        ))
     }
 
     /// The `meta-data` file.
@@ -112,21 +115,27 @@ impl Seed {
     pub fn image(&self) -> Result<Vec<u8>, SeedError> {
         let mut files = vec![("user-data", self.user_data()?), ("meta-data", self.meta_data()?)];
         if let Some(network) = &self.network {
-            files.push(("network-config", format!("{}\n", serde_json::to_string_pretty(network)?)));
+            files.push((
+                "network-config",
+                format!("{}\n", serde_json::to_string_pretty(network)?),
+            ));
         }
         let mut image = vec![0_u8; IMAGE_BYTES];
         let options = fatfs::FormatVolumeOptions::new()
             .bytes_per_sector(2048)
             .bytes_per_cluster(2048)
             .volume_label(*b"CIDATA     ");
-        fatfs::format_volume(&mut Cursor::new(image.as_mut_slice()), options)?;
+        fatfs::format_volume(Cursor::new(image.as_mut_slice()), options)?;
         {
             let mut cursor = Cursor::new(image.as_mut_slice());
             let disk = fatfs::FileSystem::new(&mut cursor, fatfs::FsOptions::new())?;
             let root = disk.root_dir();
             for (name, text) in &files {
                 if text.len() > MAX_FILE {
-                    return Err(SeedError::TooLarge { name, bytes: text.len() });
+                    return Err(SeedError::TooLarge {
+                        name,
+                        bytes: text.len(),
+                    });
                 }
                 root.create_file(name)?.write_all(text.as_bytes())?;
             }
@@ -156,7 +165,11 @@ mod tests {
         let mut cursor = Cursor::new(image);
         let disk = fatfs::FileSystem::new(&mut cursor, fatfs::FsOptions::new()).unwrap();
         let mut text = String::new();
-        disk.root_dir().open_file(name).unwrap().read_to_string(&mut text).unwrap();
+        disk.root_dir()
+            .open_file(name)
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         text
     }
 
@@ -168,7 +181,11 @@ mod tests {
             let disk = fatfs::FileSystem::new(&mut cursor, fatfs::FsOptions::new()).unwrap();
             assert_eq!(disk.volume_label().trim(), "CIDATA");
             let names: Vec<_> = disk.root_dir().iter().map(|e| e.unwrap().file_name()).collect();
-            assert!(["user-data", "meta-data", "network-config"].iter().all(|n| names.iter().any(|m| m == n)));
+            assert!(
+                ["user-data", "meta-data", "network-config"]
+                    .iter()
+                    .all(|n| names.iter().any(|m| m == n))
+            );
         }
         assert!(read(&mut image, "user-data").starts_with("#cloud-config\n{"));
         let meta: Value = serde_json::from_str(&read(&mut image, "meta-data")).unwrap();
@@ -190,7 +207,17 @@ mod tests {
 
     #[test]
     fn a_file_that_does_not_fit_is_refused() {
-        let seed = Seed { ssh_keys: vec!["k".repeat(MAX_FILE + 1)], user: Some("a".into()), ..seed() };
-        assert!(matches!(seed.image(), Err(SeedError::TooLarge { name: "user-data", .. })));
+        let seed = Seed {
+            ssh_keys: vec!["k".repeat(MAX_FILE + 1)],
+            user: Some("a".into()),
+            ..seed()
+        };
+        assert!(matches!(
+            seed.image(),
+            Err(SeedError::TooLarge {
+                name: "user-data",
+                ..
+            })
+        ));
     }
 }

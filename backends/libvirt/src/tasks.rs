@@ -16,8 +16,9 @@ use crate::connection::{CallError, Host};
 use crate::convert::power;
 use crate::define::lookup;
 use crate::error::kind;
-use crate::ffi::{self, RawEvent};
+use crate::ffi;
 use crate::quirks::Driver;
+use crate::raw::RawEvent;
 
 /// How often a guest that does not react is asked again to power off: it may not have listened yet.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -41,7 +42,10 @@ pub(crate) async fn change(
         | PowerAction::ForceReboot
         | PowerAction::Suspend
         | PowerAction::Resume => {
-            host.slow(call.deadline, move |connection| at_once(connection, driver, uuid, action)).await
+            host.slow(call.deadline, move |connection| {
+                at_once(connection, driver, uuid, action)
+            })
+            .await
         }
     }
 }
@@ -59,8 +63,12 @@ fn state(connection: &Connect, uuid: Uuid) -> Result<Option<(Domain, PowerState)
 /// Whether the end state of an action is reached.
 fn reached(action: PowerAction, state: PowerState) -> bool {
     match action {
-        PowerAction::Start | PowerAction::Resume => matches!(state, PowerState::Running | PowerState::Blocked),
-        PowerAction::Shutdown | PowerAction::ForceOff => matches!(state, PowerState::Off | PowerState::Crashed),
+        PowerAction::Start | PowerAction::Resume => {
+            matches!(state, PowerState::Running | PowerState::Blocked)
+        }
+        PowerAction::Shutdown | PowerAction::ForceOff => {
+            matches!(state, PowerState::Off | PowerState::Crashed)
+        }
         PowerAction::Suspend => state == PowerState::Paused,
         // Asked for each time anew: there is no state to tell it from.
         PowerAction::Reboot | PowerAction::Reset | PowerAction::ForceReboot => false,
@@ -100,7 +108,11 @@ fn at_once(connection: &Connect, driver: Driver, uuid: Uuid, action: PowerAction
         Some((_, now)) if reached(action, now) => Ok(()),
         None if action == PowerAction::ForceOff => Ok(()),
         Some((_, now)) if kind(&error, driver.quirks()) == ErrorKind::IllegalState => {
-            let detail = format!("libvirt refuses this while the VM is {}: {}", now.as_ref(), error.message());
+            let detail = format!(
+                "libvirt refuses this while the VM is {}: {}",
+                now.as_ref(),
+                error.message()
+            );
             Err(Error::illegal_state("vm", uuid, detail).into())
         }
         _ => Err(error.into()),
@@ -115,7 +127,10 @@ async fn shutdown(host: &Host, driver: Driver, uuid: Uuid, deadline: Instant) ->
     loop {
         let ask = Instant::now() >= ask_at;
         let outcome = if ask {
-            host.slow(deadline, move |connection| ask_guest(connection, driver, uuid, asked)).await
+            host.slow(deadline, move |connection| {
+                ask_guest(connection, driver, uuid, asked)
+            })
+            .await
         } else {
             host.fast(deadline, move |connection| {
                 let now = state(connection, uuid)?;
@@ -153,7 +168,9 @@ fn ignored(uuid: Uuid) -> CallError {
 
 /// Sends the request; says whether the domain is off.
 fn ask_guest(connection: &Connect, driver: Driver, uuid: Uuid, again: bool) -> Result<bool, CallError> {
-    let Some((domain, now)) = state(connection, uuid)? else { return Ok(true) };
+    let Some((domain, now)) = state(connection, uuid)? else {
+        return Ok(true);
+    };
     if reached(PowerAction::Shutdown, now) {
         return Ok(true);
     }
@@ -162,14 +179,20 @@ fn ask_guest(connection: &Connect, driver: Driver, uuid: Uuid, again: bool) -> R
         return Err(Error::illegal_state("vm", uuid, detail).into());
     }
     // Without flags libvirt uses the agent where it is connected, and the ACPI button otherwise.
-    let Err(error) = domain.shutdown() else { return Ok(false) };
+    let Err(error) = domain.shutdown() else {
+        return Ok(false);
+    };
     match state(connection, uuid)? {
         None => Ok(true),
         Some((_, now)) if reached(PowerAction::Shutdown, now) => Ok(true),
         // While a guest goes down its agent stops answering.
         Some(_) if again => Ok(false),
         Some((_, now)) if kind(&error, driver.quirks()) == ErrorKind::IllegalState => {
-            let detail = format!("libvirt refuses this while the VM is {}: {}", now.as_ref(), error.message());
+            let detail = format!(
+                "libvirt refuses this while the VM is {}: {}",
+                now.as_ref(),
+                error.message()
+            );
             Err(Error::illegal_state("vm", uuid, detail).into())
         }
         Some(_) => Err(error.into()),

@@ -67,7 +67,12 @@ fn check_name(name: &str) -> Result<(), CallError> {
 }
 
 /// A volume of libvirt as the core's.
-fn describe(backend: &BackendId, pool: &str, volume: &StorageVol, call: &CallContext) -> Result<Volume, CallError> {
+fn describe(
+    backend: &BackendId,
+    pool: &str,
+    volume: &StorageVol,
+    call: &CallContext,
+) -> Result<Volume, CallError> {
     let xml = VolumeXml::parse(&volume.xml_desc(0)?)?;
     Ok(Volume {
         id: VolumeId::computed(backend, &format!("{pool}/{}", xml.name)),
@@ -92,9 +97,11 @@ fn place(pool: &StoragePool, name: &str, call: &CallContext) -> Result<Place, Ca
     match find(pool, name)? {
         None => Ok(Place::Free),
         Some(volume) if call.job.is_some() && call.begun.is_some() => Ok(Place::Ours(volume)),
-        Some(_) => Err(Error::new(ErrorKind::AlreadyExists, format!("volume {name} exists already"))
-            .about("volume", name)
-            .into()),
+        Some(_) => Err(
+            Error::new(ErrorKind::AlreadyExists, format!("volume {name} exists already"))
+                .about("volume", name)
+                .into(),
+        ),
     }
 }
 
@@ -193,7 +200,9 @@ pub(crate) fn create(
 fn image_volume(connection: &Connect, image: &str) -> Result<Option<StorageVol>, CallError> {
     if !image.starts_with('/') {
         let Some((pool_name, name)) = image.split_once('/') else {
-            return Err(Error::invalid("image", format!("{image:?} is neither a path nor pool/volume")).into());
+            return Err(
+                Error::invalid("image", format!("{image:?} is neither a path nor pool/volume")).into(),
+            );
         };
         let pool = pool(connection, pool_name)?;
         return match find(&pool, name)? {
@@ -212,7 +221,10 @@ fn image_volume(connection: &Connect, image: &str) -> Result<Option<StorageVol>,
     if let Some(volume) = lookup()? {
         return Ok(Some(volume));
     }
-    let directory = image.rsplit_once('/').map(|(directory, _)| directory).unwrap_or_default();
+    let directory = image
+        .rsplit_once('/')
+        .map(|(directory, _)| directory)
+        .unwrap_or_default();
     for pool in connection.list_all_storage_pools(sys::VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)? {
         if PoolXml::parse(&pool.xml_desc(0)?)?.path.as_deref() == Some(directory) {
             pool.refresh(0)?;
@@ -228,7 +240,10 @@ fn refuse_chain(image: &StorageVol) -> Result<(), CallError> {
     match xml.backing {
         Some(_) => Err(Error::new(
             ErrorKind::Unsupported,
-            format!("image {} has a backing file of its own; only self-contained images are taken", xml.name),
+            format!(
+                "image {} has a backing file of its own; only self-contained images are taken",
+                xml.name
+            ),
         )
         .about("image", xml.name)
         .into()),
@@ -237,7 +252,12 @@ fn refuse_chain(image: &StorageVol) -> Result<(), CallError> {
 }
 
 /// Removes a volume; absent is success.
-pub(crate) fn remove(connection: &Connect, pool_name: &str, name: &str, deadline: Instant) -> Result<Option<String>, CallError> {
+pub(crate) fn remove(
+    connection: &Connect,
+    pool_name: &str,
+    name: &str,
+    deadline: Instant,
+) -> Result<Option<String>, CallError> {
     check_name(name)?;
     let pool = match pool(connection, pool_name) {
         Ok(pool) => pool,

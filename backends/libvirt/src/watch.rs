@@ -11,9 +11,10 @@ use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 
 use crate::backend::LibvirtBackend;
-use crate::connection::events::HostEvent;
 use crate::connection::CallError;
-use crate::ffi::{self, AddressSource, DomainChange, RawEvent};
+use crate::connection::events::HostEvent;
+use crate::ffi;
+use crate::raw::{AddressSource, DomainChange, RawEvent};
 
 /// How long reading one domain or the whole host may take.
 const READ: Duration = Duration::from_secs(30);
@@ -40,13 +41,25 @@ impl Dirty {
     fn note(&mut self, event: HostEvent, later: &mut Later) {
         match event {
             HostEvent::Up => {
-                *self = Dirty { everything: true, topology: true, ..Dirty::default() };
+                *self = Dirty {
+                    everything: true,
+                    topology: true,
+                    ..Dirty::default()
+                };
             }
-            HostEvent::Down(reason) => *self = Dirty { down: Some(reason), ..Dirty::default() },
+            HostEvent::Down(reason) => {
+                *self = Dirty {
+                    down: Some(reason),
+                    ..Dirty::default()
+                }
+            }
             HostEvent::Raw(RawEvent::Domain { uuid, change, .. }) => {
                 match change {
                     DomainChange::Agent { connected: true } => self.agents.push(uuid),
-                    DomainChange::Lifecycle { event: STARTED | RESUMED, .. } => later.start(uuid),
+                    DomainChange::Lifecycle {
+                        event: STARTED | RESUMED,
+                        ..
+                    } => later.start(uuid),
                     _ => {}
                 }
                 if !self.domains.contains(&uuid) {
@@ -70,7 +83,11 @@ impl Later {
     fn start(&mut self, uuid: Uuid) {
         let now = Instant::now();
         self.0.retain(|(_, other), ()| *other != uuid);
-        self.0.extend(LEASE_LOOKS.iter().map(|s| ((now + Duration::from_secs(*s), uuid), ())));
+        self.0.extend(
+            LEASE_LOOKS
+                .iter()
+                .map(|s| ((now + Duration::from_secs(*s), uuid), ())),
+        );
     }
 
     fn stop(&mut self, uuid: Uuid) {
@@ -105,7 +122,10 @@ pub(crate) async fn run(backend: &LibvirtBackend, out: mpsc::Sender<BackendEvent
         status => dirty.note(HostEvent::Down(status.reason()), &mut later),
     }
     loop {
-        if settle(backend, std::mem::take(&mut dirty), &mut later, &out).await.is_err() {
+        if settle(backend, std::mem::take(&mut dirty), &mut later, &out)
+            .await
+            .is_err()
+        {
             return;
         }
         let wake = async {
@@ -149,7 +169,11 @@ async fn settle(
     out: &mpsc::Sender<BackendEvent>,
 ) -> Result<(), Closed> {
     if let Some(reason) = dirty.down {
-        send(out, BackendEvent::Down(Error::new(ErrorKind::BackendUnavailable, reason))).await?;
+        send(
+            out,
+            BackendEvent::Down(Error::new(ErrorKind::BackendUnavailable, reason)),
+        )
+        .await?;
     }
     if dirty.everything {
         backend.forget_profile();
@@ -158,7 +182,9 @@ async fn settle(
     if dirty.topology {
         match backend.read_topology(Instant::now() + READ).await {
             Ok(topology) => send(out, BackendEvent::Topology(topology)).await?,
-            Err(error) => tracing::warn!(backend = %backend.name(), %error, "pools and networks cannot be read"),
+            Err(error) => {
+                tracing::warn!(backend = %backend.name(), %error, "pools and networks cannot be read")
+            }
         }
     }
     for uuid in dirty.agents {
@@ -195,7 +221,10 @@ async fn settle(
 
 /// Whether every interface on a network has an address: then nothing more is awaited.
 fn complete(facts: &VmFacts) -> bool {
-    facts.nics.iter().all(|nic| nic.network.is_none() || !nic.addresses.is_empty())
+    facts
+        .nics
+        .iter()
+        .all(|nic| nic.network.is_none() || !nic.addresses.is_empty())
 }
 
 /// Reads all domains until it succeeds; a loss of the host ends the attempt, because an `Up` will follow.

@@ -1,6 +1,12 @@
 //! The backend on a real libvirtd: QEMU guests under emulation, and the test driver over real RPC.
 //!
 //! All tests share one private libvirtd with its pool and network; each names its own objects.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -15,7 +21,8 @@ use babelvisor_core::ErrorKind;
 use babelvisor_core::backend::{Backend, BackendEvent};
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{
-    AgentState, Firmware, GuestSetup, NicSource, PowerState, VmFacts, VmId, VolumeFormat, VolumeSource, VolumeSpec,
+    AgentState, Firmware, GuestSetup, NicSource, PowerState, VmFacts, VmId, VolumeFormat, VolumeSource,
+    VolumeSpec,
 };
 use babelvisor_core::secret::Secret;
 use babelvisor_libvirt::{Accel, LibvirtBackend, LibvirtConfig};
@@ -41,12 +48,19 @@ fn on_qemu() -> LibvirtBackend {
 }
 
 fn nic() -> NicSource {
-    if libvirtd().has_network() { NicSource::Network("default".into()) } else { NicSource::User }
+    if libvirtd().has_network() {
+        NicSource::Network("default".into())
+    } else {
+        NicSource::User
+    }
 }
 
 fn layer(name: &str) -> VolumeSpec {
     VolumeSpec {
-        source: VolumeSource::Layer { image: image().display().to_string(), format: VolumeFormat::Qcow2 },
+        source: VolumeSource::Layer {
+            image: image().display().to_string(),
+            format: VolumeFormat::Qcow2,
+        },
         ..blank(POOL, name, 1 << 30)
     }
 }
@@ -64,11 +78,18 @@ impl Watched {
         Watched { events }
     }
 
-    async fn until<T>(&mut self, what: &str, seconds: u64, mut wanted: impl FnMut(BackendEvent) -> Option<T>) -> T {
+    async fn until<T>(
+        &mut self,
+        what: &str,
+        seconds: u64,
+        mut wanted: impl FnMut(BackendEvent) -> Option<T>,
+    ) -> T {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
             let event = tokio::time::timeout_at(deadline.into(), self.events.recv()).await;
-            let event = event.unwrap_or_else(|_| panic!("not within {seconds} s: {what}")).unwrap();
+            let event = event
+                .unwrap_or_else(|_| panic!("not within {seconds} s: {what}"))
+                .unwrap();
             if let Some(found) = wanted(event) {
                 return found;
             }
@@ -102,23 +123,39 @@ async fn a_guest_boots_reads_its_seed_and_obeys() {
     };
     let seed_name = format!("{vm}-seed.img");
     let seed = lv.create_seed(&job, vm, POOL, &seed_name, &setup).await.unwrap();
-    let seed_again = lv.create_seed(&again(&job, 60), vm, POOL, &seed_name, &setup).await.unwrap();
+    let seed_again = lv
+        .create_seed(&again(&job, 60), vm, POOL, &seed_name, &setup)
+        .await
+        .unwrap();
     assert_eq!(seed.native, seed_again.native);
 
     let mut plan = spec("boots", vec![root.clone()], nic());
     plan.console_password = Some(job.keyring.seal(&Secret::new("first-pw")).unwrap());
     let made = lv.define(&job, vm, &plan, &[disk], Some(&seed)).await.unwrap();
-    assert_eq!((made.power, made.disks.len(), made.removable.len()), (PowerState::Off, 1, 1));
+    assert_eq!(
+        (made.power, made.disks.len(), made.removable.len()),
+        (PowerState::Off, 1, 1)
+    );
     assert_eq!(made.disks[0].capacity, 1 << 30);
     assert!(made.persistent && made.graphics[0].has_password);
     assert!(!made.definition.as_ref().unwrap().contains("first-pw"));
 
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Start).await.unwrap();
-    watched.vm("the start is seen", 30, vm, |f| f.power == PowerState::Running).await;
-    let up = watched.vm("the agent is connected", 120, vm, |f| f.agent == AgentState::Connected).await;
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
+    watched
+        .vm("the start is seen", 30, vm, |f| f.power == PowerState::Running)
+        .await;
+    let up = watched
+        .vm("the agent is connected", 120, vm, |f| {
+            f.agent == AgentState::Connected
+        })
+        .await;
     assert_eq!(up.power, PowerState::Running);
     if libvirtd().has_network() {
-        let leased = watched.vm("an address", 90, vm, |f| !f.nics[0].addresses.is_empty()).await;
+        let leased = watched
+            .vm("an address", 90, vm, |f| !f.nics[0].addresses.is_empty())
+            .await;
         assert!(leased.nics[0].addresses.iter().any(std::net::IpAddr::is_ipv4));
     }
 
@@ -127,11 +164,16 @@ async fn a_guest_boots_reads_its_seed_and_obeys() {
     };
     let log = libvirtd().dir().join(format!("log/serial/{vm}.log"));
     eventually("the seed being looked for", 60, async || {
-        std::fs::read_to_string(&log).ok().filter(|text| text.contains("guest: seed "))
+        std::fs::read_to_string(&log)
+            .ok()
+            .filter(|text| text.contains("guest: seed "))
     })
     .await;
     let printed = std::fs::read_to_string(&log).unwrap();
-    let applied = inside("cat /run/seed/.applied").await.unwrap().unwrap_or_else(|e| panic!("{e}: {printed}"));
+    let applied = inside("cat /run/seed/.applied")
+        .await
+        .unwrap()
+        .unwrap_or_else(|e| panic!("{e}: {printed}"));
     assert_eq!(applied.trim(), "seeded-host");
     let user_data = inside("cat /run/seed/user-data").await.unwrap().unwrap();
     assert!(user_data.starts_with("#cloud-config") && user_data.contains("Corr3ct-horse"));
@@ -140,22 +182,46 @@ async fn a_guest_boots_reads_its_seed_and_obeys() {
 
     let console = lv.console(&call(20), &vm_ref(vm)).await.unwrap();
     assert!(console.host == "127.0.0.1" && console.port >= 5900, "{console:?}");
-    lv.set_console_password(&call(20), &vm_ref(vm), &Secret::new("other-pw")).await.unwrap();
-    assert_eq!(lv.console_password(&call(20), &vm_ref(vm)).await.unwrap().unwrap().expose(), "other-pw");
+    lv.set_console_password(&call(20), &vm_ref(vm), &Secret::new("other-pw"))
+        .await
+        .unwrap();
+    assert_eq!(
+        lv.console_password(&call(20), &vm_ref(vm))
+            .await
+            .unwrap()
+            .unwrap()
+            .expose(),
+        "other-pw"
+    );
 
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Suspend).await.unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Suspend)
+        .await
+        .unwrap();
     assert_eq!(power_of(&lv, vm).await, PowerState::Paused);
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Resume).await.unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Resume)
+        .await
+        .unwrap();
     assert_eq!(power_of(&lv, vm).await, PowerState::Running);
-    lv.power(&call(90), &vm_ref(vm), PowerAction::Shutdown).await.unwrap();
+    lv.power(&call(90), &vm_ref(vm), PowerAction::Shutdown)
+        .await
+        .unwrap();
     assert_eq!(power_of(&lv, vm).await, PowerState::Off);
-    watched.vm("the end is seen", 30, vm, |f| f.power == PowerState::Off).await;
+    watched
+        .vm("the end is seen", 30, vm, |f| f.power == PowerState::Off)
+        .await;
 
     lv.undefine(&call(30), &vm_ref(vm)).await.unwrap();
-    watched.until("it is gone", 30, |e| matches!(e, BackendEvent::Gone(id) if id == vm).then_some(())).await;
+    watched
+        .until("it is gone", 30, |e| {
+            matches!(e, BackendEvent::Gone(id) if id == vm).then_some(())
+        })
+        .await;
     for name in [&root.name, &seed_name] {
         lv.delete_volume(&call(30), POOL, name).await.unwrap();
-        assert!(!libvirtd().pool_dir().join(name).exists(), "{name} is still there");
+        assert!(
+            !libvirtd().pool_dir().join(name).exists(),
+            "{name} is still there"
+        );
     }
 }
 
@@ -165,22 +231,43 @@ async fn a_full_copy_grows_to_the_size_that_was_asked_for_and_a_cut_off_one_is_m
     let job = call(120);
     for format in [VolumeFormat::Qcow2, VolumeFormat::Raw] {
         let name = format!("{}-copy", VmId::random());
-        let source = VolumeSource::Copy { image: image().display().to_string(), format: VolumeFormat::Qcow2 };
-        let wanted = VolumeSpec { source, format, ..blank(POOL, &name, 256 << 20) };
+        let source = VolumeSource::Copy {
+            image: image().display().to_string(),
+            format: VolumeFormat::Qcow2,
+        };
+        let wanted = VolumeSpec {
+            source,
+            format,
+            ..blank(POOL, &name, 256 << 20)
+        };
         let copy = lv.create_volume(&job, &wanted).await.unwrap();
         assert_eq!((copy.capacity, copy.format), (256 << 20, format));
         // What an interrupted copy leaves behind.
         std::fs::write(libvirtd().pool_dir().join(&name), b"half").unwrap();
         let whole = lv.create_volume(&again(&job, 120), &wanted).await.unwrap();
         assert_eq!((whole.capacity, whole.format), (256 << 20, format));
-        assert!(std::fs::metadata(libvirtd().pool_dir().join(&name)).unwrap().len() > 1 << 20);
+        assert!(
+            std::fs::metadata(libvirtd().pool_dir().join(&name))
+                .unwrap()
+                .len()
+                > 1 << 20
+        );
         lv.delete_volume(&call(30), POOL, &name).await.unwrap();
     }
     let layered = layer(&format!("{}-layer.qcow2", VmId::random()));
     lv.create_volume(&call(30), &layered).await.unwrap();
-    let chain = VolumeSource::Copy { image: format!("{POOL}/{}", layered.name), format: VolumeFormat::Qcow2 };
+    let chain = VolumeSource::Copy {
+        image: format!("{POOL}/{}", layered.name),
+        format: VolumeFormat::Qcow2,
+    };
     let refused = lv
-        .create_volume(&call(30), &VolumeSpec { source: chain, ..blank(POOL, "chained.qcow2", 1 << 30) })
+        .create_volume(
+            &call(30),
+            &VolumeSpec {
+                source: chain,
+                ..blank(POOL, "chained.qcow2", 1 << 30)
+            },
+        )
         .await
         .unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Unsupported, "{refused}");
@@ -191,15 +278,26 @@ async fn a_full_copy_grows_to_the_size_that_was_asked_for_and_a_cut_off_one_is_m
 async fn a_guest_that_ignores_the_power_button_ends_in_a_timeout_and_can_be_forced_off() {
     let lv = on_qemu();
     let vm = VmId::random();
-    lv.define(&call(60), vm, &spec("deaf", vec![], NicSource::User), &[], None).await.unwrap();
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Start).await.unwrap();
+    lv.define(&call(60), vm, &spec("deaf", vec![], NicSource::User), &[], None)
+        .await
+        .unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
     let begun = Instant::now();
-    let ignored = lv.power(&call(4), &vm_ref(vm), PowerAction::Shutdown).await.unwrap_err();
+    let ignored = lv
+        .power(&call(4), &vm_ref(vm), PowerAction::Shutdown)
+        .await
+        .unwrap_err();
     assert_eq!(ignored.kind, ErrorKind::Timeout);
     assert!(begun.elapsed() < Duration::from_secs(15));
     assert_eq!(power_of(&lv, vm).await, PowerState::Running);
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Reset).await.unwrap();
-    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff).await.unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Reset)
+        .await
+        .unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff)
+        .await
+        .unwrap();
     assert_eq!(power_of(&lv, vm).await, PowerState::Off);
     lv.undefine(&call(60), &vm_ref(vm)).await.unwrap();
 }
@@ -212,9 +310,13 @@ async fn a_uefi_vm_is_removed_with_its_variables() {
     plan.firmware = Firmware::Uefi;
     let made = lv.define(&call(60), vm, &plan, &[], None).await.unwrap();
     assert_eq!(made.firmware, Firmware::Uefi);
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Start).await.unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
     assert_eq!(facts(&lv, vm).await.firmware, Firmware::Uefi);
-    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff).await.unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff)
+        .await
+        .unwrap();
     lv.undefine(&call(60), &vm_ref(vm)).await.unwrap();
     assert!(lv.get(&call(20), &vm_ref(vm)).await.unwrap().is_none());
 }
@@ -223,11 +325,18 @@ async fn a_uefi_vm_is_removed_with_its_variables() {
 async fn a_hung_guest_delays_nobody_else() {
     let lv = on_qemu();
     let vm = VmId::random();
-    lv.define(&call(60), vm, &spec("hung", vec![], NicSource::User), &[], None).await.unwrap();
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Start).await.unwrap();
+    lv.define(&call(60), vm, &spec("hung", vec![], NicSource::User), &[], None)
+        .await
+        .unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
     let pid = libvirtd().guest_pid("hung").unwrap();
     let signal = |word: &'static str| {
-        std::process::Command::new("kill").args([word, &pid.to_string()]).status().unwrap();
+        std::process::Command::new("kill")
+            .args([word, &pid.to_string()])
+            .status()
+            .unwrap();
     };
     signal("-STOP");
     // More calls to the hung guest than a daemon reads from one client at once.
@@ -247,10 +356,17 @@ async fn a_hung_guest_delays_nobody_else() {
     let begun = Instant::now();
     assert_eq!(power_of(&lv, vm).await, PowerState::Running);
     assert!(lv.list(&call(10)).await.unwrap().iter().any(|f| f.id == vm));
-    assert!(begun.elapsed() < Duration::from_secs(2), "reads took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "reads took {:?}",
+        begun.elapsed()
+    );
     for call in stuck {
         let error = call.await.unwrap().unwrap_err();
-        assert!(matches!(error, babelvisor_libvirt::connection::CallError::Timeout(_)), "{error}");
+        assert!(
+            matches!(error, babelvisor_libvirt::connection::CallError::Timeout(_)),
+            "{error}"
+        );
     }
     assert!(lv.host().abandoned_calls() > 0);
     signal("-CONT");
@@ -258,23 +374,42 @@ async fn a_hung_guest_delays_nobody_else() {
         (lv.host().abandoned_calls() == 0).then_some(())
     })
     .await;
-    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff).await.unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff)
+        .await
+        .unwrap();
     lv.undefine(&call(60), &vm_ref(vm)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_loss_of_the_daemon_is_seen_and_everything_is_read_again_after_it() {
     // A daemon of its own: killing the shared one would disturb the other tests.
-    let daemon = tokio::task::spawn_blocking(|| Libvirtd::start_with(NetworkScope::Private)).await.unwrap().unwrap();
+    let daemon = tokio::task::spawn_blocking(|| Libvirtd::start_with(NetworkScope::Private))
+        .await
+        .unwrap()
+        .unwrap();
     let lv = Arc::new(backend(LibvirtConfig {
         accel: Accel::Tcg,
         ..LibvirtConfig::new(daemon.uri_qemu())
     }));
     let mut watched = Watched::start(&lv);
-    watched.until("the first reading", 30, |e| matches!(e, BackendEvent::Resync(_)).then_some(())).await;
+    watched
+        .until("the first reading", 30, |e| {
+            matches!(e, BackendEvent::Resync(_)).then_some(())
+        })
+        .await;
     let vm = VmId::random();
-    lv.define(&call(60), vm, &spec("survivor", vec![], NicSource::User), &[], None).await.unwrap();
-    lv.power(&call(60), &vm_ref(vm), PowerAction::Start).await.unwrap();
+    lv.define(
+        &call(60),
+        vm,
+        &spec("survivor", vec![], NicSource::User),
+        &[],
+        None,
+    )
+    .await
+    .unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
 
     daemon.kill9().unwrap();
     let down = watched
@@ -294,9 +429,16 @@ async fn the_loss_of_the_daemon_is_seen_and_everything_is_read_again_after_it() 
             _ => None,
         })
         .await;
-    assert!(all.iter().any(|f| f.id == vm && f.power == PowerState::Running), "{all:?}");
-    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff).await.unwrap();
-    watched.vm("events flow again", 30, vm, |f| f.power == PowerState::Off).await;
+    assert!(
+        all.iter().any(|f| f.id == vm && f.power == PowerState::Running),
+        "{all:?}"
+    );
+    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff)
+        .await
+        .unwrap();
+    watched
+        .vm("events flow again", 30, vm, |f| f.power == PowerState::Off)
+        .await;
     lv.undefine(&call(60), &vm_ref(vm)).await.unwrap();
 }
 
@@ -307,11 +449,21 @@ async fn the_test_driver_works_over_real_rpc() {
     let job = call(30);
     let root = blank("default-pool", &format!("{vm}-0.qcow2"), 1 << 30);
     let disk = lv.create_volume(&job, &root).await.unwrap();
-    let plan = spec("over-rpc", vec![root.clone()], NicSource::Network("default".into()));
+    let plan = spec(
+        "over-rpc",
+        vec![root.clone()],
+        NicSource::Network("default".into()),
+    );
     lv.define(&job, vm, &plan, &[disk], None).await.unwrap();
-    lv.power(&call(30), &vm_ref(vm), PowerAction::Start).await.unwrap();
+    lv.power(&call(30), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
     assert_eq!(power_of(&lv, vm).await, PowerState::Running);
-    lv.power(&call(30), &vm_ref(vm), PowerAction::Shutdown).await.unwrap();
+    lv.power(&call(30), &vm_ref(vm), PowerAction::Shutdown)
+        .await
+        .unwrap();
     lv.undefine(&call(30), &vm_ref(vm)).await.unwrap();
-    lv.delete_volume(&call(30), "default-pool", &root.name).await.unwrap();
+    lv.delete_volume(&call(30), "default-pool", &root.name)
+        .await
+        .unwrap();
 }

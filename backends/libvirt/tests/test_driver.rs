@@ -1,6 +1,12 @@
 //! The backend on libvirt's test driver inside this process: the whole life of a VM, without a daemon.
 //!
 //! All tests share the one state of `test:///default`, so each uses names of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -32,8 +38,14 @@ async fn a_vm_lives_from_its_volume_to_its_removal() {
     assert_eq!((volume.capacity, volume.format), (5 << 30, VolumeFormat::Qcow2));
 
     let plan = spec("life", vec![root.clone()], NicSource::Network("default".into()));
-    let made = lv.define(&job, vm, &plan, std::slice::from_ref(&volume), None).await.unwrap();
-    assert_eq!((made.id, made.power, made.name.as_str()), (vm, PowerState::Off, "life"));
+    let made = lv
+        .define(&job, vm, &plan, std::slice::from_ref(&volume), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (made.id, made.power, made.name.as_str()),
+        (vm, PowerState::Off, "life")
+    );
     assert_eq!(made.made_by, job.job);
     assert_eq!(made.memory.max, 192 << 20);
     assert_eq!((made.disks[0].capacity, made.disks[0].root), (5 << 30, true));
@@ -55,7 +67,9 @@ async fn a_vm_lives_from_its_volume_to_its_removal() {
         (PowerAction::ForceOff, PowerState::Off),
         (PowerAction::ForceOff, PowerState::Off),
     ] {
-        lv.power(&call(20), &vm_ref(vm), action).await.unwrap_or_else(|e| panic!("{action:?}: {e}"));
+        lv.power(&call(20), &vm_ref(vm), action)
+            .await
+            .unwrap_or_else(|e| panic!("{action:?}: {e}"));
         assert_eq!(power_of(&lv, vm).await, state, "after {action:?}");
     }
 
@@ -78,13 +92,36 @@ async fn a_second_try_of_the_same_job_finds_its_own_objects() {
     let foreign = lv.create_volume(&call(20), &root).await.unwrap_err();
     assert_eq!(foreign.kind, ErrorKind::AlreadyExists);
 
-    let plan = spec("second-try", vec![root.clone()], NicSource::Network("default".into()));
-    lv.define(&job, vm, &plan, std::slice::from_ref(&first), None).await.unwrap();
-    lv.define(&again(&job, 20), vm, &plan, std::slice::from_ref(&first), None).await.unwrap();
-    let other_job = lv.define(&call(20), vm, &plan, std::slice::from_ref(&first), None).await.unwrap_err();
+    let plan = spec(
+        "second-try",
+        vec![root.clone()],
+        NicSource::Network("default".into()),
+    );
+    lv.define(&job, vm, &plan, std::slice::from_ref(&first), None)
+        .await
+        .unwrap();
+    lv.define(&again(&job, 20), vm, &plan, std::slice::from_ref(&first), None)
+        .await
+        .unwrap();
+    let other_job = lv
+        .define(&call(20), vm, &plan, std::slice::from_ref(&first), None)
+        .await
+        .unwrap_err();
     assert_eq!(other_job.kind, ErrorKind::AlreadyExists);
-    let same_name = lv.define(&call(20), VmId::random(), &plan, std::slice::from_ref(&first), None).await.unwrap_err();
-    assert_eq!((same_name.kind, same_name.field.as_deref()), (ErrorKind::AlreadyExists, Some("name")));
+    let same_name = lv
+        .define(
+            &call(20),
+            VmId::random(),
+            &plan,
+            std::slice::from_ref(&first),
+            None,
+        )
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (same_name.kind, same_name.field.as_deref()),
+        (ErrorKind::AlreadyExists, Some("name"))
+    );
 
     lv.undefine(&call(20), &vm_ref(vm)).await.unwrap();
     lv.delete_volume(&call(20), POOL, &root.name).await.unwrap();
@@ -95,23 +132,44 @@ async fn volumes_are_copied_from_and_layered_over_an_image() {
     let lv = on_test_driver();
     let base = blank(POOL, &format!("{}-image.qcow2", VmId::random()), 2 << 30);
     let image = lv.create_volume(&call(20), &base).await.unwrap();
-    for (key, suffix) in [(image.native.clone(), "path"), (format!("{POOL}/{}", image.name), "pool")] {
+    for (key, suffix) in [
+        (image.native.clone(), "path"),
+        (format!("{POOL}/{}", image.name), "pool"),
+    ] {
         for copy in [true, false] {
             let source = if copy {
-                VolumeSource::Copy { image: key.clone(), format: VolumeFormat::Qcow2 }
+                VolumeSource::Copy {
+                    image: key.clone(),
+                    format: VolumeFormat::Qcow2,
+                }
             } else {
-                VolumeSource::Layer { image: key.clone(), format: VolumeFormat::Qcow2 }
+                VolumeSource::Layer {
+                    image: key.clone(),
+                    format: VolumeFormat::Qcow2,
+                }
             };
             let name = format!("{}-{suffix}-{copy}.qcow2", VmId::random());
-            let wanted = VolumeSpec { source, ..blank(POOL, &name, 2 << 30) };
+            let wanted = VolumeSpec {
+                source,
+                ..blank(POOL, &name, 2 << 30)
+            };
             let made = lv.create_volume(&call(20), &wanted).await.unwrap();
             assert_eq!(made.capacity, 2 << 30);
             lv.delete_volume(&call(20), POOL, &name).await.unwrap();
         }
     }
-    let absent = VolumeSource::Copy { image: format!("{POOL}/no-such-image"), format: VolumeFormat::Qcow2 };
+    let absent = VolumeSource::Copy {
+        image: format!("{POOL}/no-such-image"),
+        format: VolumeFormat::Qcow2,
+    };
     let refused = lv
-        .create_volume(&call(20), &VolumeSpec { source: absent, ..blank(POOL, "never.qcow2", 1) })
+        .create_volume(
+            &call(20),
+            &VolumeSpec {
+                source: absent,
+                ..blank(POOL, "never.qcow2", 1)
+            },
+        )
         .await
         .unwrap_err();
     assert_eq!(refused.kind, ErrorKind::NotFound);
@@ -122,34 +180,63 @@ async fn volumes_are_copied_from_and_layered_over_an_image() {
 async fn what_is_refused_says_so_and_names_the_object() {
     let lv = on_test_driver();
     let ghost = VmId::random();
-    let missing = lv.power(&call(20), &vm_ref(ghost), PowerAction::Start).await.unwrap_err();
+    let missing = lv
+        .power(&call(20), &vm_ref(ghost), PowerAction::Start)
+        .await
+        .unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound);
     assert_eq!(missing.subject.unwrap().id, ghost.to_string());
 
-    let pool = lv.create_volume(&call(20), &blank("no-such-pool", "v", 1)).await.unwrap_err();
+    let pool = lv
+        .create_volume(&call(20), &blank("no-such-pool", "v", 1))
+        .await
+        .unwrap_err();
     assert_eq!(pool.kind, ErrorKind::NotFound);
     for name in ["../etc/passwd", "a/b", "", ".hidden", "nul\0"] {
-        let refused = lv.create_volume(&call(20), &blank(POOL, name, 1)).await.unwrap_err();
-        assert_eq!((refused.kind, refused.field.as_deref()), (ErrorKind::InvalidInput, Some("name")), "{name:?}");
+        let refused = lv
+            .create_volume(&call(20), &blank(POOL, name, 1))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.kind, refused.field.as_deref()),
+            (ErrorKind::InvalidInput, Some("name")),
+            "{name:?}"
+        );
     }
     for name in ["a/b", "", " x", "nul\0", "new\nline"] {
         let plan = spec(name, vec![], NicSource::User);
-        let refused = lv.define(&call(20), VmId::random(), &plan, &[], None).await.unwrap_err();
-        assert_eq!((refused.kind, refused.field.as_deref()), (ErrorKind::InvalidInput, Some("name")), "{name:?}");
+        let refused = lv
+            .define(&call(20), VmId::random(), &plan, &[], None)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.kind, refused.field.as_deref()),
+            (ErrorKind::InvalidInput, Some("name")),
+            "{name:?}"
+        );
     }
     let vm = VmId::random();
     let plan = spec("refusals", vec![], NicSource::Network("default".into()));
     lv.define(&call(20), vm, &plan, &[], None).await.unwrap();
-    for action in [PowerAction::Suspend, PowerAction::Resume, PowerAction::Reboot, PowerAction::Reset] {
+    for action in [
+        PowerAction::Suspend,
+        PowerAction::Resume,
+        PowerAction::Reboot,
+        PowerAction::Reset,
+    ] {
         let refused = lv.power(&call(20), &vm_ref(vm), action).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::IllegalState, "{action:?}: {refused}");
     }
     let console = lv.console(&call(20), &vm_ref(vm)).await.unwrap_err();
     assert_eq!(console.kind, ErrorKind::IllegalState);
-    lv.power(&call(20), &vm_ref(vm), PowerAction::Start).await.unwrap();
+    lv.power(&call(20), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
     let running = lv.undefine(&call(20), &vm_ref(vm)).await.unwrap_err();
     assert_eq!(running.kind, ErrorKind::IllegalState);
-    lv.power(&call(20), &vm_ref(vm), PowerAction::ForceOff).await.unwrap();
+    lv.power(&call(20), &vm_ref(vm), PowerAction::ForceOff)
+        .await
+        .unwrap();
     lv.undefine(&call(20), &vm_ref(vm)).await.unwrap();
 }
 
@@ -165,7 +252,10 @@ async fn xml_in_names_stays_text() {
     lv.undefine(&call(20), &vm_ref(vm)).await.unwrap();
     plan.title = "bell \u{7}".into();
     let refused = lv.define(&call(20), vm, &plan, &[], None).await.unwrap_err();
-    assert_eq!((refused.kind, refused.field.as_deref()), (ErrorKind::InvalidInput, Some("title")));
+    assert_eq!(
+        (refused.kind, refused.field.as_deref()),
+        (ErrorKind::InvalidInput, Some("title"))
+    );
 }
 
 #[tokio::test]
@@ -175,8 +265,14 @@ async fn the_console_password_is_kept_out_of_the_facts() {
     let plan = spec("password", vec![], NicSource::Network("default".into()));
     lv.define(&call(20), vm, &plan, &[], None).await.unwrap();
     assert_eq!(lv.console_password(&call(20), &vm_ref(vm)).await.unwrap(), None);
-    lv.set_console_password(&call(20), &vm_ref(vm), &Secret::new("hush8888-cut")).await.unwrap();
-    let read = lv.console_password(&call(20), &vm_ref(vm)).await.unwrap().unwrap();
+    lv.set_console_password(&call(20), &vm_ref(vm), &Secret::new("hush8888-cut"))
+        .await
+        .unwrap();
+    let read = lv
+        .console_password(&call(20), &vm_ref(vm))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(read.expose(), "hush8888");
     let seen = facts(&lv, vm).await;
     assert!(seen.graphics[0].has_password);
@@ -203,9 +299,18 @@ async fn changes_made_by_others_arrive_as_events() {
         }
     };
     let first = next("all VMs", Box::new(|e| matches!(e, BackendEvent::Resync(_)))).await;
-    let BackendEvent::Resync(all) = first else { unreachable!() };
-    assert!(all.iter().any(|vm| vm.name == "test" && vm.power == PowerState::Running));
-    next("the topology", Box::new(|e| matches!(e, BackendEvent::Topology(t) if t.pools.iter().any(|p| p.name == POOL)))).await;
+    let BackendEvent::Resync(all) = first else {
+        unreachable!()
+    };
+    assert!(
+        all.iter()
+            .any(|vm| vm.name == "test" && vm.power == PowerState::Running)
+    );
+    next(
+        "the topology",
+        Box::new(|e| matches!(e, BackendEvent::Topology(t) if t.pools.iter().any(|p| p.name == POOL))),
+    )
+    .await;
 
     let vm = VmId::random();
     let xml = format!(
@@ -222,7 +327,9 @@ async fn changes_made_by_others_arrive_as_events() {
     .unwrap();
     next(
         "the new VM runs",
-        Box::new(move |e| matches!(e, BackendEvent::Changed(f) if f.id == vm && f.power == PowerState::Running)),
+        Box::new(
+            move |e| matches!(e, BackendEvent::Changed(f) if f.id == vm && f.power == PowerState::Running),
+        ),
     )
     .await;
     domain.destroy().unwrap();
@@ -232,9 +339,16 @@ async fn changes_made_by_others_arrive_as_events() {
     )
     .await;
     domain.undefine().unwrap();
-    next("it is gone", Box::new(move |e| matches!(e, BackendEvent::Gone(id) if *id == vm))).await;
+    next(
+        "it is gone",
+        Box::new(move |e| matches!(e, BackendEvent::Gone(id) if *id == vm)),
+    )
+    .await;
     drop(events);
-    tokio::time::timeout(Duration::from_secs(5), watching).await.expect("the watch ends with its receiver").unwrap();
+    tokio::time::timeout(Duration::from_secs(5), watching)
+        .await
+        .expect("the watch ends with its receiver")
+        .unwrap();
 }
 
 #[tokio::test]
@@ -242,7 +356,13 @@ async fn the_capabilities_are_the_test_drivers() {
     let lv = on_test_driver();
     let known = lv.capabilities();
     assert_eq!(known.get(Capability::GuestSetup).word(), "impossible");
-    assert!(known.get(Capability::GuestSetup).reason().unwrap().contains("upload"));
+    assert!(
+        known
+            .get(Capability::GuestSetup)
+            .reason()
+            .unwrap()
+            .contains("upload")
+    );
     assert_eq!(known.get(Capability::ConsolePassword).word(), "emulated");
     let topology = lv.topology(&call(20)).await.unwrap();
     assert_eq!(topology.hosts.len(), 1);
@@ -260,5 +380,8 @@ async fn a_host_that_is_not_there_is_reported_within_the_grace_period() {
     assert_eq!(error.kind, ErrorKind::BackendUnavailable);
     assert!(error.detail.contains("none"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10));
-    let _ = eventually("a reason", 5, async || (!lv.host().status().is_up()).then_some(())).await;
+    let _ = eventually("a reason", 5, async || {
+        (!lv.host().status().is_up()).then_some(())
+    })
+    .await;
 }

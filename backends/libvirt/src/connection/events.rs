@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 
 use super::{CallError, HostOptions};
-use crate::ffi::{CloseReason, EventConnection, EventSink, RawEvent};
+use crate::ffi::EventConnection;
+use crate::raw::{CloseReason, EventSink, RawEvent};
 
 /// Events that a slow receiver may be behind before it is told that it missed some.
 const BUFFER: usize = 8192;
@@ -81,7 +82,11 @@ pub(super) fn supervise(options: &HostOptions) -> Result<Supervised, CallError> 
         .name(format!("{}-events", options.name))
         .spawn(move || supervisor.run())
         .map_err(|e| CallError::Down(format!("no thread for the event connection: {e}")))?;
-    Ok(Supervised { status, events, control })
+    Ok(Supervised {
+        status,
+        events,
+        control,
+    })
 }
 
 struct Supervisor {
@@ -104,7 +109,9 @@ impl Supervisor {
                     tracing::info!(host = %self.host, "connected to libvirt");
                     self.status.send_replace(Status::Up);
                     let _ = self.events.send(HostEvent::Up);
-                    let Some(reason) = self.wait_for_loss(&connection) else { return };
+                    let Some(reason) = self.wait_for_loss(&connection) else {
+                        return;
+                    };
                     tracing::warn!(host = %self.host, reason, "lost the connection to libvirt");
                     self.status.send_replace(Status::Down(reason.clone()));
                     let _ = self.events.send(HostEvent::Down(reason));

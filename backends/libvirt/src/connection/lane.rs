@@ -61,7 +61,10 @@ impl Worker {
         std::thread::Builder::new()
             .name(name)
             .spawn(move || {
-                let mut slot = Slot { uri, connection: None };
+                let mut slot = Slot {
+                    uri,
+                    connection: None,
+                };
                 loop {
                     let job = match inbox.recv_timeout(idle) {
                         Ok(job) => job,
@@ -132,7 +135,11 @@ impl Lane {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(CallError::Down("the host is being shut down".into())),
             Err(_) => {
-                return Err(CallError::Busy { lane: shared.name, limit: shared.limit, waited: begun.elapsed() });
+                return Err(CallError::Busy {
+                    lane: shared.name,
+                    limit: shared.limit,
+                    waited: begun.elapsed(),
+                });
             }
         };
         let worker = shared.take_worker()?;
@@ -148,8 +155,12 @@ impl Lane {
             })
         };
         let sent = worker.jobs.send(job);
-        let mut flight =
-            Flight { shared: Arc::clone(shared), worker: Some(worker), permit: Some(permit), state };
+        let mut flight = Flight {
+            shared: Arc::clone(shared),
+            worker: Some(worker),
+            permit: Some(permit),
+            state,
+        };
         if sent.is_err() {
             return Err(CallError::Crashed);
         }
@@ -171,7 +182,11 @@ impl Shared {
             Some(worker) => Ok(worker),
             None => {
                 let number = self.started.fetch_add(1, Ordering::Relaxed);
-                Worker::spawn(format!("{}-{}-{number}", self.host, self.name), self.uri.clone(), self.idle_time)
+                Worker::spawn(
+                    format!("{}-{}-{number}", self.host, self.name),
+                    self.uri.clone(),
+                    self.idle_time,
+                )
             }
         }
     }
@@ -202,7 +217,11 @@ struct Flight {
 impl Flight {
     fn land(&mut self) {
         if let Some(worker) = self.worker.take() {
-            self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+            self.shared
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(worker);
         }
         self.permit = None;
     }
@@ -215,7 +234,10 @@ impl Drop for Flight {
         }
         let crowded = self.shared.abandoned.fetch_add(1, Ordering::Relaxed) >= MAX_ABANDONED;
         let next = if crowded { HELD } else { LEFT };
-        match self.state.compare_exchange(RUNNING, next, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .state
+            .compare_exchange(RUNNING, next, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => {
                 tracing::warn!(host = %self.shared.host, lane = self.shared.name,
                     "a call to libvirt was left behind at its deadline; its connection is not used again");

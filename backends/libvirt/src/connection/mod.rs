@@ -133,7 +133,10 @@ impl Host {
     /// When the URI has a NUL byte, libvirt's event loop cannot be had or no thread can be started.
     pub fn start(options: HostOptions) -> Result<Host, CallError> {
         if options.uri.contains('\0') {
-            return Err(CallError::Xml(XmlError::BadCharacter { field: "uri".into(), code: 0 }));
+            return Err(CallError::Xml(XmlError::BadCharacter {
+                field: "uri".into(),
+                code: 0,
+            }));
         }
         ffi::start_event_loop().map_err(CallError::Down)?;
         let supervised = events::supervise(&options)?;

@@ -178,7 +178,9 @@ pub(super) fn source_element(source: &DiskSource) -> (&'static str, Element) {
         DiskSource::Block(path) => ("block", Element::new("source").with("dev", path.as_str())),
         DiskSource::Volume { pool, volume } => (
             "volume",
-            Element::new("source").with("pool", pool.as_str()).with("volume", volume.as_str()),
+            Element::new("source")
+                .with("pool", pool.as_str())
+                .with("volume", volume.as_str()),
         ),
     }
 }
@@ -195,24 +197,49 @@ pub fn disk_element(disk: &DiskSpec) -> Element {
     Element::new("disk")
         .with("type", kind)
         .with("device", disk.device.as_str())
-        .child(Element::new("driver").with("name", "qemu").with("type", disk.format.as_str()))
+        .child(
+            Element::new("driver")
+                .with("name", "qemu")
+                .with("type", disk.format.as_str()),
+        )
         .child_opt(source)
-        .child(Element::new("target").with("dev", disk.target.as_str()).with("bus", disk.bus.as_str()))
-        .child_opt(disk.serial.as_ref().map(|s| Element::new("serial").text(s.as_str())))
+        .child(
+            Element::new("target")
+                .with("dev", disk.target.as_str())
+                .with("bus", disk.bus.as_str()),
+        )
+        .child_opt(
+            disk.serial
+                .as_ref()
+                .map(|s| Element::new("serial").text(s.as_str())),
+        )
         .child_opt((disk.readonly || disk.device == "cdrom").then(|| Element::new("readonly")))
-        .child_opt(disk.boot_order.map(|n| Element::new("boot").with("order", n.to_string())))
+        .child_opt(
+            disk.boot_order
+                .map(|n| Element::new("boot").with("order", n.to_string())),
+        )
 }
 
 /// An `<interface>`.
 pub fn nic_element(nic: &NicSpec) -> Element {
     let (kind, source) = match &nic.source {
-        NicSource::Network(name) => ("network", Some(Element::new("source").with("network", name.as_str()))),
-        NicSource::Bridge(name) => ("bridge", Some(Element::new("source").with("bridge", name.as_str()))),
+        NicSource::Network(name) => (
+            "network",
+            Some(Element::new("source").with("network", name.as_str())),
+        ),
+        NicSource::Bridge(name) => (
+            "bridge",
+            Some(Element::new("source").with("bridge", name.as_str())),
+        ),
         NicSource::User => ("user", None),
     };
     Element::new("interface")
         .with("type", kind)
-        .child_opt(nic.mac.as_ref().map(|mac| Element::new("mac").with("address", mac.as_str())))
+        .child_opt(
+            nic.mac
+                .as_ref()
+                .map(|mac| Element::new("mac").with("address", mac.as_str())),
+        )
         .child_opt(source)
         .child(Element::new("model").with("type", nic.model.as_str()))
 }
@@ -233,25 +260,47 @@ impl DomainSpec {
 
     /// The definition as a tree.
     pub fn to_element(&self) -> Element {
-        let size = |name: &str, bytes: u64| Element::new(name).with("unit", "KiB").text(kib(bytes).to_string());
-        let fields: Vec<(&str, &str)> =
-            self.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let size = |name: &str, bytes: u64| {
+            Element::new(name)
+                .with("unit", "KiB")
+                .text(kib(bytes).to_string())
+        };
+        let fields: Vec<(&str, &str)> = self
+            .metadata
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         let vcpu = Element::new("vcpu")
-            .with_opt("current", (self.vcpus < self.max_vcpus).then(|| self.vcpus.to_string()))
+            .with_opt(
+                "current",
+                (self.vcpus < self.max_vcpus).then(|| self.vcpus.to_string()),
+            )
             .text(self.max_vcpus.to_string());
         Element::new("domain")
             .with("type", self.virt_type.as_str())
             .child(Element::new("name").text(self.name.as_str()))
             .child(Element::new("uuid").text(self.uuid.to_string()))
-            .child_opt(self.title.as_ref().map(|t| Element::new("title").text(t.as_str())))
-            .child_opt(self.description.as_ref().map(|d| Element::new("description").text(d.as_str())))
-            .child_opt((!fields.is_empty()).then(|| Element::new("metadata").child(metadata_element(&fields))))
+            .child_opt(
+                self.title
+                    .as_ref()
+                    .map(|t| Element::new("title").text(t.as_str())),
+            )
+            .child_opt(
+                self.description
+                    .as_ref()
+                    .map(|d| Element::new("description").text(d.as_str())),
+            )
+            .child_opt(
+                (!fields.is_empty()).then(|| Element::new("metadata").child(metadata_element(&fields))),
+            )
             .child(size("memory", self.memory))
             .child(size("currentMemory", self.memory))
             .child(vcpu)
             .child(self.os())
             .child_opt((self.virt_type != DomainType::Test).then(|| {
-                Element::new("features").child(Element::new("acpi")).child(Element::new("apic"))
+                Element::new("features")
+                    .child(Element::new("acpi"))
+                    .child(Element::new("apic"))
             }))
             // Without a CPU of its own a KVM guest would get QEMU's oldest common model.
             .child_opt(
@@ -269,10 +318,13 @@ impl DomainSpec {
             .with_opt("arch", (!self.arch.is_empty()).then_some(self.arch.as_str()))
             .with_opt(
                 "machine",
-                (self.virt_type != DomainType::Test && !self.machine.is_empty()).then_some(self.machine.as_str()),
+                (self.virt_type != DomainType::Test && !self.machine.is_empty())
+                    .then_some(self.machine.as_str()),
             )
             .text("hvm");
-        let mut os = Element::new("os").with_opt("firmware", self.uefi.then_some("efi")).child(kind);
+        let mut os = Element::new("os")
+            .with_opt("firmware", self.uefi.then_some("efi"))
+            .child(kind);
         if self.disks.iter().all(|d| d.boot_order.is_none()) {
             for class in &self.boot {
                 os = os.child(Element::new("boot").with("dev", class.as_str()));
@@ -282,14 +334,20 @@ impl DomainSpec {
     }
 
     fn devices(&self) -> Element {
-        let mut devices = Element::new("devices")
-            .child_opt(self.emulator.as_ref().map(|e| Element::new("emulator").text(e.as_str())));
+        let mut devices = Element::new("devices").child_opt(
+            self.emulator
+                .as_ref()
+                .map(|e| Element::new("emulator").text(e.as_str())),
+        );
         for disk in &self.disks {
             devices = devices.child(disk_element(disk));
         }
         if self.virt_type != DomainType::Test && self.disks.iter().any(|d| d.bus == "scsi") {
             devices = devices.child(
-                Element::new("controller").with("type", "scsi").with("index", "0").with("model", "virtio-scsi"),
+                Element::new("controller")
+                    .with("type", "scsi")
+                    .with("index", "0")
+                    .with("model", "virtio-scsi"),
             );
         }
         if self.is_q35() {
@@ -304,7 +362,10 @@ impl DomainSpec {
         if self.virt_type == DomainType::Test {
             return devices.child_opt(self.graphics_element());
         }
-        let log = self.serial_log.as_ref().map(|f| Element::new("log").with("file", f.as_str()).with("append", "on"));
+        let log = self
+            .serial_log
+            .as_ref()
+            .map(|f| Element::new("log").with("file", f.as_str()).with("append", "on"));
         devices = devices
             .child(
                 Element::new("serial")
@@ -319,9 +380,11 @@ impl DomainSpec {
             );
         if self.agent {
             devices = devices.child(
-                Element::new("channel")
-                    .with("type", "unix")
-                    .child(Element::new("target").with("type", "virtio").with("name", AGENT_CHANNEL)),
+                Element::new("channel").with("type", "unix").child(
+                    Element::new("target")
+                        .with("type", "virtio")
+                        .with("name", AGENT_CHANNEL),
+                ),
             );
         }
         devices
@@ -331,9 +394,11 @@ impl DomainSpec {
             }))
             .child(Element::new("memballoon").with("model", "virtio"))
             .child(
-                Element::new("rng")
-                    .with("model", "virtio")
-                    .child(Element::new("backend").with("model", "random").text("/dev/urandom")),
+                Element::new("rng").with("model", "virtio").child(
+                    Element::new("backend")
+                        .with("model", "random")
+                        .text("/dev/urandom"),
+                ),
             )
     }
 
@@ -344,7 +409,11 @@ impl DomainSpec {
                 .with("port", "-1")
                 .with("autoport", "yes")
                 .with_opt("passwd", g.password.as_deref())
-                .child(Element::new("listen").with("type", "address").with("address", g.listen.as_str()))
+                .child(
+                    Element::new("listen")
+                        .with("type", "address")
+                        .with("address", g.listen.as_str()),
+                )
         })
     }
 

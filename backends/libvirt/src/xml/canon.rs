@@ -14,7 +14,11 @@ fn walk(element: &Element, path: &str, out: &mut Vec<String>) {
     out.push(path.to_owned());
     let mut attributes: Vec<_> = element.attributes.iter().collect();
     attributes.sort();
-    out.extend(attributes.into_iter().map(|(name, value)| format!("{path}@{name}={value:?}")));
+    out.extend(
+        attributes
+            .into_iter()
+            .map(|(name, value)| format!("{path}@{name}={value:?}")),
+    );
     let text = element.own_text();
     let trimmed = text.trim();
     if !trimmed.is_empty() {
@@ -41,7 +45,13 @@ fn walk(element: &Element, path: &str, out: &mut Vec<String>) {
 /// What has to be taken away (`-`) and added (`+`) to come from one document to the other.
 pub fn diff(before: &Element, after: &Element) -> Vec<String> {
     let (old, new) = (lines(before), lines(after));
-    let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
-    let come = new.iter().filter(|line| !old.contains(line)).map(|line| format!("+{line}"));
+    let gone = old
+        .iter()
+        .filter(|line| !new.contains(line))
+        .map(|line| format!("-{line}"));
+    let come = new
+        .iter()
+        .filter(|line| !old.contains(line))
+        .map(|line| format!("+{line}"));
     gone.chain(come).collect()
 }

@@ -42,7 +42,9 @@ impl DomainDocument {
     }
 
     fn devices(&mut self) -> Result<&mut Element, XmlError> {
-        self.root.get_mut("devices").ok_or_else(|| XmlError::Missing("<devices>".into()))
+        self.root
+            .get_mut("devices")
+            .ok_or_else(|| XmlError::Missing("<devices>".into()))
     }
 
     /// Changes libvirt's name of the domain.
@@ -88,19 +90,27 @@ impl DomainDocument {
                     .into(),
             ));
         }
-        self.root.upsert("vcpu", &["currentMemory", "memory", "maxMemory"], |vcpu| {
-            vcpu.set_text(max.to_string());
-            if current == max {
-                vcpu.unset("current");
-            } else {
-                vcpu.set("current", current.to_string());
-            }
-        });
+        self.root
+            .upsert("vcpu", &["currentMemory", "memory", "maxMemory"], |vcpu| {
+                vcpu.set_text(max.to_string());
+                if current == max {
+                    vcpu.unset("current");
+                } else {
+                    vcpu.set("current", current.to_string());
+                }
+            });
         // libvirt requires one entry for each possible vCPU here and writes the list itself when it is absent.
         self.root.remove_where(|e| e.name == "vcpus");
         if let Some(topology) = self.root.get_mut("cpu").and_then(|cpu| cpu.get_mut("topology")) {
-            let part = |name: &str| topology.attr(name).and_then(|v| v.parse::<u32>().ok()).unwrap_or(1).max(1);
-            let (sockets, dies, cores, threads) = (part("sockets"), part("dies"), part("cores"), part("threads"));
+            let part = |name: &str| {
+                topology
+                    .attr(name)
+                    .and_then(|v| v.parse::<u32>().ok())
+                    .unwrap_or(1)
+                    .max(1)
+            };
+            let (sockets, dies, cores, threads) =
+                (part("sockets"), part("dies"), part("cores"), part("threads"));
             let per_socket = dies.saturating_mul(cores).saturating_mul(threads);
             if sockets.saturating_mul(per_socket) != max {
                 if max.is_multiple_of(per_socket) {
@@ -136,7 +146,11 @@ impl DomainDocument {
                     .into(),
             ));
         }
-        if let Some(limit) = self.root.get("maxMemory").map(|e| bytes_of(e, "KiB")).transpose()?
+        if let Some(limit) = self
+            .root
+            .get("maxMemory")
+            .map(|e| bytes_of(e, "KiB"))
+            .transpose()?
             && max > limit
         {
             return Err(XmlError::Conflict(format!(
@@ -149,7 +163,11 @@ impl DomainDocument {
                 e.set_text(kib(bytes).to_string());
             }
         };
-        self.root.upsert("memory", &["maxMemory", "description", "title", "uuid", "name"], write(max));
+        self.root.upsert(
+            "memory",
+            &["maxMemory", "description", "title", "uuid", "name"],
+            write(max),
+        );
         self.root.upsert("currentMemory", &["memory"], write(current));
         Ok(())
     }
@@ -160,8 +178,14 @@ impl DomainDocument {
     /// [`XmlError::Conflict`] when the target name is taken.
     pub fn add_disk(&mut self, disk: &DiskSpec) -> Result<(), XmlError> {
         let devices = self.devices()?;
-        if devices.all("disk").any(|d| DiskXml::read(d).target == disk.target) {
-            return Err(XmlError::Conflict(format!("the domain has a disk {} already", disk.target)));
+        if devices
+            .all("disk")
+            .any(|d| DiskXml::read(d).target == disk.target)
+        {
+            return Err(XmlError::Conflict(format!(
+                "the domain has a disk {} already",
+                disk.target
+            )));
         }
         devices.insert_after(&["disk", "emulator"], build::disk_element(disk));
         Ok(())
@@ -169,7 +193,10 @@ impl DomainDocument {
 
     /// The `<disk>` with that target name.
     pub fn disk(&self, target: &str) -> Option<&Element> {
-        self.root.get("devices")?.all("disk").find(|d| DiskXml::read(d).target == target)
+        self.root
+            .get("devices")?
+            .all("disk")
+            .find(|d| DiskXml::read(d).target == target)
     }
 
     /// Removes the disk with that target name; says whether there was one.
@@ -196,7 +223,9 @@ impl DomainDocument {
                     && matches!(e.attr("device"), Some("cdrom" | "floppy"))
                     && e.get("target").and_then(|t| t.attr("dev")) == Some(target)
             })
-            .ok_or_else(|| XmlError::Conflict(format!("the domain has no drive {target} for removable media")))?;
+            .ok_or_else(|| {
+                XmlError::Conflict(format!("the domain has no drive {target} for removable media"))
+            })?;
         drive.remove_where(|e| matches!(e.name.as_str(), "source" | "backingStore"));
         if let Some(source) = source {
             let (kind, element) = build::source_element(source);
@@ -213,11 +242,18 @@ impl DomainDocument {
     pub fn add_nic(&mut self, nic: &NicSpec) -> Result<(), XmlError> {
         let devices = self.devices()?;
         if let Some(mac) = nic.mac.as_ref().map(|mac| mac.to_ascii_lowercase())
-            && devices.all("interface").any(|i| InterfaceXml::read(i).mac.as_deref() == Some(&mac))
+            && devices
+                .all("interface")
+                .any(|i| InterfaceXml::read(i).mac.as_deref() == Some(&mac))
         {
-            return Err(XmlError::Conflict(format!("the domain has an interface with the MAC {mac} already")));
+            return Err(XmlError::Conflict(format!(
+                "the domain has an interface with the MAC {mac} already"
+            )));
         }
-        devices.insert_after(&["interface", "controller", "disk", "emulator"], build::nic_element(nic));
+        devices.insert_after(
+            &["interface", "controller", "disk", "emulator"],
+            build::nic_element(nic),
+        );
         Ok(())
     }
 
@@ -267,7 +303,10 @@ impl DomainDocument {
 
     /// The first `<graphics>` of that kind.
     pub fn graphics(&self, kind: &str) -> Option<&Element> {
-        self.root.get("devices")?.all("graphics").find(|g| g.attr("type") == Some(kind))
+        self.root
+            .get("devices")?
+            .all("graphics")
+            .find(|g| g.attr("type") == Some(kind))
     }
 
     /// Sets the order of boot device classes (`hd cdrom network fd`). A definition with per-device orders loses
@@ -281,10 +320,16 @@ impl DomainDocument {
                 device.remove_where(|e| e.name == "boot" && e.attr("order").is_some());
             }
         }
-        let os = self.root.get_mut("os").ok_or_else(|| XmlError::Missing("<os>".into()))?;
+        let os = self
+            .root
+            .get_mut("os")
+            .ok_or_else(|| XmlError::Missing("<os>".into()))?;
         os.remove_where(|e| e.name == "boot");
         for class in classes.iter().rev() {
-            os.insert_after(&["type", "firmware", "loader", "nvram"], Element::new("boot").with("dev", *class));
+            os.insert_after(
+                &["type", "firmware", "loader", "nvram"],
+                Element::new("boot").with("dev", *class),
+            );
         }
         Ok(())
     }
@@ -295,11 +340,20 @@ impl DomainDocument {
             .root
             .attributes
             .iter()
-            .chain(self.root.get("metadata").into_iter().flat_map(|m| m.attributes.iter()))
+            .chain(
+                self.root
+                    .get("metadata")
+                    .into_iter()
+                    .flat_map(|m| m.attributes.iter()),
+            )
             .filter(|(name, _)| name.starts_with("xmlns"))
             .cloned()
             .collect();
-        let scope = Element { name: "scope".into(), attributes: declared, children: Vec::new() };
+        let scope = Element {
+            name: "scope".into(),
+            attributes: declared,
+            children: Vec::new(),
+        };
         let ours = (!fields.is_empty()).then(|| metadata_element(fields));
         match self.root.get_mut("metadata") {
             Some(metadata) => {

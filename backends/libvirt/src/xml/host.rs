@@ -76,7 +76,9 @@ impl HostCapabilities {
 
     /// Whether a machine type exists for guests of this architecture.
     pub fn has_machine(&self, arch: &str, machine: &str) -> bool {
-        self.guests.iter().any(|g| g.arch == arch && g.machines.iter().any(|m| m == machine))
+        self.guests
+            .iter()
+            .any(|g| g.arch == arch && g.machines.iter().any(|m| m == machine))
     }
 }
 
@@ -108,7 +110,12 @@ impl PoolXml {
     /// When it is not well-formed or has no name.
     pub fn parse(text: &str) -> Result<PoolXml, XmlError> {
         let root = Element::parse(text)?;
-        let size = |name| root.get(name).map(|e| bytes_of(e, "bytes")).transpose().map(Option::unwrap_or_default);
+        let size = |name| {
+            root.get(name)
+                .map(|e| bytes_of(e, "bytes"))
+                .transpose()
+                .map(Option::unwrap_or_default)
+        };
         let source = root.get("source");
         let host = source.and_then(|s| s.get("host")).and_then(|h| h.attr("name"));
         let place = source.and_then(|s| {
@@ -119,7 +126,9 @@ impl PoolXml {
         });
         Ok(PoolXml {
             kind: root.attr("type").unwrap_or_default().to_owned(),
-            name: root.text_of("name").ok_or_else(|| XmlError::Missing("<name> of the pool".into()))?,
+            name: root
+                .text_of("name")
+                .ok_or_else(|| XmlError::Missing("<name> of the pool".into()))?,
             uuid: root.text_of("uuid").unwrap_or_default(),
             capacity: size("capacity")?,
             allocation: size("allocation")?,
@@ -160,14 +169,23 @@ impl VolumeXml {
     /// When it is not well-formed or has no name.
     pub fn parse(text: &str) -> Result<VolumeXml, XmlError> {
         let root = Element::parse(text)?;
-        let size = |name| root.get(name).map(|e| bytes_of(e, "bytes")).transpose().map(Option::unwrap_or_default);
+        let size = |name| {
+            root.get(name)
+                .map(|e| bytes_of(e, "bytes"))
+                .transpose()
+                .map(Option::unwrap_or_default)
+        };
         let format = |part: Option<&Element>| {
-            part.and_then(|p| p.get("format")).and_then(|f| f.attr("type")).map(str::to_owned)
+            part.and_then(|p| p.get("format"))
+                .and_then(|f| f.attr("type"))
+                .map(str::to_owned)
         };
         let backing = root.get("backingStore").filter(|b| b.text_of("path").is_some());
         Ok(VolumeXml {
             kind: root.attr("type").unwrap_or_default().to_owned(),
-            name: root.text_of("name").ok_or_else(|| XmlError::Missing("<name> of the volume".into()))?,
+            name: root
+                .text_of("name")
+                .ok_or_else(|| XmlError::Missing("<name> of the volume".into()))?,
             key: root.text_of("key"),
             path: root.get("target").and_then(|t| t.text_of("path")),
             capacity: size("capacity")?,
@@ -203,11 +221,21 @@ impl VolumeSpec {
         let format = |kind: &str| Element::new("format").with("type", kind);
         Element::new("volume")
             .child(Element::new("name").text(self.name.as_str()))
-            .child(Element::new("capacity").with("unit", "bytes").text(self.capacity.to_string()))
-            .child(Element::new("allocation").with("unit", "bytes").text(self.allocation.to_string()))
+            .child(
+                Element::new("capacity")
+                    .with("unit", "bytes")
+                    .text(self.capacity.to_string()),
+            )
+            .child(
+                Element::new("allocation")
+                    .with("unit", "bytes")
+                    .text(self.allocation.to_string()),
+            )
             .child(Element::new("target").child(format(&self.format)))
             .child_opt(self.backing.as_ref().map(|(path, kind)| {
-                Element::new("backingStore").child(Element::new("path").text(path.as_str())).child(format(kind))
+                Element::new("backingStore")
+                    .child(Element::new("path").text(path.as_str()))
+                    .child(format(kind))
             }))
             .to_xml()
     }
@@ -241,10 +269,14 @@ impl NetworkXml {
         let root = Element::parse(text)?;
         let attr = |e: Option<&Element>, name: &str| e.and_then(|e| e.attr(name)).map(str::to_owned);
         Ok(NetworkXml {
-            name: root.text_of("name").ok_or_else(|| XmlError::Missing("<name> of the network".into()))?,
+            name: root
+                .text_of("name")
+                .ok_or_else(|| XmlError::Missing("<name> of the network".into()))?,
             uuid: root.text_of("uuid").unwrap_or_default(),
             bridge: attr(root.get("bridge"), "name"),
-            forward: root.get("forward").map(|f| f.attr("mode").unwrap_or("nat").to_owned()),
+            forward: root
+                .get("forward")
+                .map(|f| f.attr("mode").unwrap_or("nat").to_owned()),
             subnets: root
                 .all("ip")
                 .filter_map(|ip| {
@@ -264,4 +296,3 @@ impl NetworkXml {
         })
     }
 }
-

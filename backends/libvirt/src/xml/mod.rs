@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod canon;
+mod devices;
 pub mod edit;
 pub mod host;
 pub mod tree;
@@ -63,11 +64,12 @@ pub enum XmlError {
 /// # Errors
 /// [`XmlError::BadCharacter`] with `field` and the first offending character.
 pub fn check_text(field: &str, text: &str) -> Result<(), XmlError> {
-    let bad = |c: char| {
-        matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
-    };
+    let bad = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     match text.chars().find(|c| bad(*c)) {
-        Some(c) => Err(XmlError::BadCharacter { field: field.to_owned(), code: u32::from(c) }),
+        Some(c) => Err(XmlError::BadCharacter {
+            field: field.to_owned(),
+            code: u32::from(c),
+        }),
         None => Ok(()),
     }
 }

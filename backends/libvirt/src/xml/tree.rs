@@ -45,7 +45,10 @@ pub struct Element {
 impl Element {
     /// An empty element.
     pub fn new(name: impl Into<String>) -> Element {
-        Element { name: name.into(), ..Element::default() }
+        Element {
+            name: name.into(),
+            ..Element::default()
+        }
     }
 
     /// The same element with one more attribute.
@@ -87,7 +90,10 @@ impl Element {
 
     /// An attribute's value.
     pub fn attr(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.attributes
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// Sets an attribute, in its place if it exists.
@@ -155,7 +161,9 @@ impl Element {
 
     /// Where the first nested element of that name is among the nodes.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.children.iter().position(|n| matches!(n, Node::Element(e) if e.name == name))
+        self.children
+            .iter()
+            .position(|n| matches!(n, Node::Element(e) if e.name == name))
     }
 
     /// Adds an element at the end, before the closing indentation.
@@ -182,7 +190,8 @@ impl Element {
     /// Removes the nested elements for which `doomed` says so; says how many.
     pub fn remove_where(&mut self, mut doomed: impl FnMut(&Element) -> bool) -> usize {
         let before = self.children.len();
-        self.children.retain(|node| !matches!(node, Node::Element(e) if doomed(e)));
+        self.children
+            .retain(|node| !matches!(node, Node::Element(e) if doomed(e)));
         before - self.children.len()
     }
 
@@ -224,14 +233,20 @@ impl Element {
     /// When it is too large, too deep, not well-formed, or uses a DTD or entities of its own.
     pub fn parse(text: &str) -> Result<Element, XmlError> {
         if text.len() > MAX_BYTES {
-            return Err(XmlError::TooLarge { bytes: text.len(), limit: MAX_BYTES });
+            return Err(XmlError::TooLarge {
+                bytes: text.len(),
+                limit: MAX_BYTES,
+            });
         }
         let mut reader = Reader::from_str(text);
         reader.config_mut().check_comments = true;
         let mut open: Vec<Element> = Vec::new();
         let mut root: Option<Element> = None;
         loop {
-            match reader.read_event().map_err(|e| XmlError::Malformed(e.to_string()))? {
+            match reader
+                .read_event()
+                .map_err(|e| XmlError::Malformed(e.to_string()))?
+            {
                 Event::Start(start) => {
                     if open.len() >= MAX_DEPTH {
                         return Err(XmlError::TooDeep { limit: MAX_DEPTH });
@@ -268,7 +283,10 @@ impl Element {
                     push_text(&mut open, &resolved)?;
                 }
                 Event::CData(data) => {
-                    push_node(&mut open, Node::CData(data.xml_content(XmlVersion::Implicit1_0).into_owned()))?;
+                    push_node(
+                        &mut open,
+                        Node::CData(data.xml_content(XmlVersion::Implicit1_0).into_owned()),
+                    )?;
                 }
                 Event::Comment(comment) => {
                     // Comments around the root carry no meaning for libvirt and are not kept.
@@ -283,7 +301,9 @@ impl Element {
                 }
                 Event::Decl(_) => {}
                 Event::DocType(_) => {
-                    return Err(XmlError::Malformed("a document type declaration is not accepted".into()));
+                    return Err(XmlError::Malformed(
+                        "a document type declaration is not accepted".into(),
+                    ));
                 }
                 Event::Eof => break,
             }
@@ -312,7 +332,9 @@ fn begin(start: &BytesStart<'_>) -> Result<Element, XmlError> {
         let value = attribute
             .normalized_value(XmlVersion::Implicit1_0)
             .map_err(|e| XmlError::Malformed(e.to_string()))?;
-        element.attributes.push((attribute.key.as_ref().to_owned(), value.into_owned()));
+        element
+            .attributes
+            .push((attribute.key.as_ref().to_owned(), value.into_owned()));
     }
     Ok(element)
 }
@@ -371,7 +393,9 @@ fn write_element(writer: &mut Writer<Vec<u8>>, element: &Element, depth: usize) 
             Node::Element(child) => write_element(writer, child, depth + 1)?,
             Node::Text(text) => {
                 super::check_text(&element.name, text)?;
-                writer.write_event(Event::Text(BytesText::new(text))).map_err(io)?;
+                writer
+                    .write_event(Event::Text(BytesText::new(text)))
+                    .map_err(io)?;
             }
             Node::CData(text) => {
                 super::check_text(&element.name, text)?;
@@ -381,15 +405,21 @@ fn write_element(writer: &mut Writer<Vec<u8>>, element: &Element, depth: usize) 
             }
             Node::Comment(text) => {
                 super::check_text(&element.name, text)?;
-                writer.write_event(Event::Comment(BytesText::from_escaped(text.as_str()))).map_err(io)?;
+                writer
+                    .write_event(Event::Comment(BytesText::from_escaped(text.as_str())))
+                    .map_err(io)?;
             }
             Node::Pi(text) => {
                 super::check_text(&element.name, text)?;
-                writer.write_event(Event::PI(BytesPI::new(text.as_str()))).map_err(io)?;
+                writer
+                    .write_event(Event::PI(BytesPI::new(text.as_str())))
+                    .map_err(io)?;
             }
         }
     }
-    writer.write_event(Event::End(BytesEnd::new(element.name.as_str()))).map_err(io)
+    writer
+        .write_event(Event::End(BytesEnd::new(element.name.as_str())))
+        .map_err(io)
 }
 
 /// Names come from documents that were parsed or from our own source: this only catches our own mistakes.

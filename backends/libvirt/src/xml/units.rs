@@ -40,7 +40,11 @@ pub fn bytes_of(element: &Element, default_unit: &str) -> Result<u64, XmlError> 
     let unit = element.attr("unit").unwrap_or(default_unit).to_ascii_lowercase();
     let text = element.own_text();
     let bad = || XmlError::Missing(format!("<{}> (read {:?} {unit:?})", element.name, text.trim()));
-    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor).ok_or_else(bad)?;
+    let factor = UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .map(|(_, factor)| *factor)
+        .ok_or_else(bad)?;
     let number: u64 = text.trim().parse().map_err(|_| bad())?;
     number.checked_mul(factor).ok_or_else(bad)
 }
@@ -65,7 +69,10 @@ mod tests {
         assert_eq!(bytes_of(&memory(Some("KB"), "2"), "KiB").unwrap(), 2000);
         assert_eq!(bytes_of(&memory(Some("MiB"), "2"), "KiB").unwrap(), 2 << 20);
         assert_eq!(bytes_of(&memory(Some("G"), "2"), "KiB").unwrap(), 2 << 30);
-        assert_eq!(bytes_of(&memory(Some("TB"), "1"), "KiB").unwrap(), 1_000_000_000_000);
+        assert_eq!(
+            bytes_of(&memory(Some("TB"), "1"), "KiB").unwrap(),
+            1_000_000_000_000
+        );
     }
 
     #[test]

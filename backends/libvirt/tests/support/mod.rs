@@ -1,13 +1,19 @@
 //! What several tests of the libvirt backend need.
-#![allow(dead_code, unreachable_pub)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use babelvisor_core::backend::{Backend, CallContext, VmRef};
 use babelvisor_core::model::{
-    BackendId, Firmware, JobId, NicSource, NicSpec, PowerState, Timestamp, VmFacts, VmId, VmSpec, VolumeFormat,
-    VolumeSource, VolumeSpec,
+    BackendId, Firmware, JobId, NicSource, NicSpec, PowerState, Timestamp, VmFacts, VmId, VmSpec,
+    VolumeFormat, VolumeSource, VolumeSpec,
 };
 use babelvisor_core::secret::Keyring;
 use babelvisor_libvirt::{LibvirtBackend, LibvirtConfig};
@@ -20,7 +26,10 @@ pub fn backend(config: LibvirtConfig) -> LibvirtBackend {
 pub fn call(seconds: u64) -> CallContext {
     CallContext {
         job: Some(JobId::random()),
-        ..CallContext::plain(Instant::now() + Duration::from_secs(seconds), Arc::new(Keyring::ephemeral()))
+        ..CallContext::plain(
+            Instant::now() + Duration::from_secs(seconds),
+            Arc::new(Keyring::ephemeral()),
+        )
     }
 }
 
@@ -52,18 +61,28 @@ pub fn spec(name: &str, volumes: Vec<VolumeSpec>, nic: NicSource) -> VmSpec {
         memory: 192 << 20,
         firmware: Firmware::Bios,
         volumes,
-        nics: vec![NicSpec { source: nic, mac: None }],
+        nics: vec![NicSpec {
+            source: nic,
+            mac: None,
+        }],
         console_password: None,
         guest: None,
     }
 }
 
 pub fn vm_ref(vm: VmId) -> VmRef {
-    VmRef { id: vm, native: vm.to_string() }
+    VmRef {
+        id: vm,
+        native: vm.to_string(),
+    }
 }
 
 pub async fn facts(backend: &LibvirtBackend, vm: VmId) -> VmFacts {
-    backend.get(&call(20), &vm_ref(vm)).await.unwrap().expect("the VM exists")
+    backend
+        .get(&call(20), &vm_ref(vm))
+        .await
+        .unwrap()
+        .expect("the VM exists")
 }
 
 pub async fn power_of(backend: &LibvirtBackend, vm: VmId) -> PowerState {

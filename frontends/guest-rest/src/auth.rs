@@ -12,8 +12,12 @@ use crate::settings::Settings;
 
 /// Refuses a request without the shared secret, where the site asks for one.
 pub(crate) fn check(settings: &Settings, request: &Request) -> Result<(), Fault> {
-    let Some(credential) = &settings.credential else { return Ok(()) };
-    let sent = request.header(&credential.header.to_ascii_lowercase()).unwrap_or_default();
+    let Some(credential) = &settings.credential else {
+        return Ok(());
+    };
+    let sent = request
+        .header(&credential.header.to_ascii_lowercase())
+        .unwrap_or_default();
     // Digests of equal length are compared, so that neither time nor length says anything of the secret.
     let (sent, wanted) = (sha256_hex(sent), credential.sha256.to_ascii_lowercase());
     if bool::from(sent.as_bytes().ct_eq(wanted.as_bytes())) {

@@ -35,7 +35,11 @@ struct Entry {
 
 impl Entry {
     fn fits(&self, basis: Basis<'_>) -> bool {
-        Basis { revision: self.revision, host: &self.host, template: self.template } == basis
+        Basis {
+            revision: self.revision,
+            host: &self.host,
+            template: self.template,
+        } == basis
     }
 
     fn cost(&self) -> usize {
@@ -69,21 +73,37 @@ pub(crate) struct Cache {
 impl Cache {
     /// A cache of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { shards: Default::default(), shard_limit: limit / SHARDS, count: AtomicUsize::new(0) }
+        Self {
+            shards: Default::default(),
+            shard_limit: limit / SHARDS,
+            count: AtomicUsize::new(0),
+        }
     }
 
     /// The guest's text, if it was encoded from this basis.
     pub(crate) fn get(&self, id: VmId, basis: Basis<'_>) -> Option<Bytes> {
         let shard = self.shard(id)?;
-        shard.entries.get(&id).filter(|entry| entry.fits(basis)).map(|entry| entry.json.clone())
+        shard
+            .entries
+            .get(&id)
+            .filter(|entry| entry.fits(basis))
+            .map(|entry| entry.json.clone())
     }
 
     /// Keeps a guest's text, unless a newer one is there or it is larger than a shard.
     pub(crate) fn put(&self, id: VmId, basis: Basis<'_>, json: Bytes) {
-        let entry = Entry { revision: basis.revision, host: basis.host.into(), template: basis.template, json };
+        let entry = Entry {
+            revision: basis.revision,
+            host: basis.host.into(),
+            template: basis.template,
+            json,
+        };
         let cost = entry.cost();
         let Some(mut shard) = self.shard(id) else { return };
-        let newer = shard.entries.get(&id).is_some_and(|old| old.revision > entry.revision);
+        let newer = shard
+            .entries
+            .get(&id)
+            .is_some_and(|old| old.revision > entry.revision);
         if newer || cost > self.shard_limit {
             return;
         }
@@ -139,7 +159,11 @@ mod tests {
     use super::*;
 
     fn basis(revision: u64) -> Basis<'static> {
-        Basis { revision, host: "host-1", template: 1 }
+        Basis {
+            revision,
+            host: "host-1",
+            template: 1,
+        }
     }
 
     /// Ids that fall into one shard.
@@ -153,8 +177,28 @@ mod tests {
         cache.put(id(1), basis(5), Bytes::from_static(b"{}"));
         assert!(cache.get(id(1), basis(5)).is_some());
         assert!(cache.get(id(1), basis(6)).is_none());
-        assert!(cache.get(id(1), Basis { host: "host-2", ..basis(5) }).is_none());
-        assert!(cache.get(id(1), Basis { template: 2, ..basis(5) }).is_none());
+        assert!(
+            cache
+                .get(
+                    id(1),
+                    Basis {
+                        host: "host-2",
+                        ..basis(5)
+                    }
+                )
+                .is_none()
+        );
+        assert!(
+            cache
+                .get(
+                    id(1),
+                    Basis {
+                        template: 2,
+                        ..basis(5)
+                    }
+                )
+                .is_none()
+        );
         assert!(cache.get(id(2), basis(5)).is_none());
     }
 
@@ -174,14 +218,22 @@ mod tests {
             cache.put(id(number), basis(1), text.clone());
             cache.put(id(number), basis(2), text.clone());
         }
-        let kept: Vec<u128> = (0..10).filter(|number| cache.get(id(*number), basis(2)).is_some()).collect();
+        let kept: Vec<u128> = (0..10)
+            .filter(|number| cache.get(id(*number), basis(2)).is_some())
+            .collect();
         assert_eq!(kept, [6, 7, 8, 9]);
         assert_eq!(cache.count.load(Ordering::Relaxed), 4);
         cache.put(id(11), basis(1), Bytes::from(vec![b'x'; 100_000]));
-        assert!(cache.get(id(11), basis(1)).is_none(), "what is larger than a shard is not kept");
+        assert!(
+            cache.get(id(11), basis(1)).is_none(),
+            "what is larger than a shard is not kept"
+        );
         assert!(cache.get(id(9), basis(2)).is_some());
         cache.put(id(9), basis(3), Bytes::from(vec![b'y'; 300]));
-        assert!(cache.get(id(9), basis(3)).is_some(), "a text that grew pushes others out, not itself");
+        assert!(
+            cache.get(id(9), basis(3)).is_some(),
+            "a text that grew pushes others out, not itself"
+        );
     }
 
     #[test]

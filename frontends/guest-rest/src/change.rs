@@ -30,7 +30,9 @@ impl GuestRest {
         request: &Request,
     ) -> Outcome {
         let body = decode::body(request)?;
-        let Some(remark) = decode::remark(operation, &body, routed)? else { return Ok(self.encoder.done()) };
+        let Some(remark) = decode::remark(operation, &body, routed)? else {
+            return Ok(self.encoder.done());
+        };
         let vm = self.find(caller, routed.param("uuid")).await?;
         let vm = self
             .core
@@ -52,11 +54,17 @@ impl GuestRest {
         routed: &Routed,
         action: PowerAction,
     ) -> Outcome {
-        self.each(operation, caller, routed, |vm| Command::Power(Power { vm, action })).await
+        self.each(operation, caller, routed, |vm| {
+            Command::Power(Power { vm, action })
+        })
+        .await
     }
 
     pub(crate) async fn delete(&self, operation: &Operation, caller: &Caller, routed: &Routed) -> Outcome {
-        self.each(operation, caller, routed, |vm| Command::DeleteVm(DeleteVm { vm, volumes: true })).await
+        self.each(operation, caller, routed, |vm| {
+            Command::DeleteVm(DeleteVm { vm, volumes: true })
+        })
+        .await
     }
 
     /// Gives a command to every guest of the path, in its order. All must exist, and the backend of each must be

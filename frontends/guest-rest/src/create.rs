@@ -26,13 +26,17 @@ impl GuestRest {
         let body = decode::body(request)?;
         let wish = decode::creation(operation, &body, &self.settings)?;
         let now = self.core.now();
-        let image = u64::try_from(wish.os_template_id).ok().and_then(|number| now.images_by_number.get(&number));
+        let image = u64::try_from(wish.os_template_id)
+            .ok()
+            .and_then(|number| now.images_by_number.get(&number));
         let image = image.filter(|image| image.kind == ImageKind::Disk).cloned();
         let image = image.ok_or_else(|| Fault::no_template(wish.os_template_id))?;
         let disk = u64::from(self.settings.root_disk_gib) * GIB;
         room::check(&self.core, &now, &image, wish.quantity, wish.memory * GIB, disk)?;
         let wanted = names::wanted(&wish.name, wish.quantity);
-        let held = self.names.hold(&self.core, caller, wanted, self.settings.name_conflict)?;
+        let held = self
+            .names
+            .hold(&self.core, caller, wanted, self.settings.name_conflict)?;
 
         let mut made: Vec<Arc<Vm>> = Vec::with_capacity(held.names.len());
         for name in &held.names {
@@ -46,14 +50,21 @@ impl GuestRest {
             }
         }
         let mut reply = self.encoder.many(&self.core.now(), made.iter(), None);
-        let settled: &[&str] = if self.settings.leases_enforced { &["lease_term"] } else { &[] };
+        let settled: &[&str] = if self.settings.leases_enforced {
+            &["lease_term"]
+        } else {
+            &[]
+        };
         warning::add(&mut reply, self.contract, &operation.id, &body, settled);
         Ok(reply)
     }
 
     fn request(&self, wish: &Creation, name: &str, image: &Arc<Image>, disk: u64) -> CreateRequest {
-        let password =
-            if wish.password.is_empty() { Secret::random(PASSWORD_LENGTH) } else { Secret::new(&wish.password) };
+        let password = if wish.password.is_empty() {
+            Secret::random(PASSWORD_LENGTH)
+        } else {
+            Secret::new(&wish.password)
+        };
         CreateRequest {
             name: name.to_owned(),
             vcpus: wish.cpu,
@@ -61,7 +72,10 @@ impl GuestRest {
             disk,
             image: image.clone(),
             flavor: None,
-            login: Some(GuestLogin { user: self.settings.admin_user.clone(), password }),
+            login: Some(GuestLogin {
+                user: self.settings.admin_user.clone(),
+                password,
+            }),
             console: ConsoleChoice::Password(Secret::random(VNC_PASSWORD_LENGTH)),
             start: true,
             lease_term: Some(wish.lease_term),
@@ -73,7 +87,10 @@ impl GuestRest {
     /// Deletes the guests of a call of which a later one was refused.
     async fn take_back(&self, caller: &Caller, made: &[Arc<Vm>]) {
         for vm in made {
-            let command = Command::DeleteVm(DeleteVm { vm: vm.id, volumes: true });
+            let command = Command::DeleteVm(DeleteVm {
+                vm: vm.id,
+                volumes: true,
+            });
             if let Err(error) = self.core.submit(caller, command, SubmitOptions::BLIND).await {
                 tracing::error!(vm = %vm.id, %error, "a guest of a refused call could not be taken back");
             }

@@ -3,7 +3,9 @@
 //! the place where its field stands.
 
 use babelvisor_core::frontend::{Request, Routed};
-use babelvisor_schemas::{JsonFault, JsonLimits, Layer, Operation, Part, TransportFault, Violation, parse_json};
+use babelvisor_schemas::{
+    JsonFault, JsonLimits, Layer, Operation, Part, TransportFault, Violation, parse_json,
+};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
@@ -47,21 +49,32 @@ pub(crate) fn body(request: &Request) -> Result<Value, Fault> {
     match parse_json(&request.body, JsonLimits::default()) {
         Ok(value) => Ok(value),
         Err(JsonFault::Empty) if !says_json(request) => Ok(json!({})),
-        Err(JsonFault::TooLarge { limit }) => {
-            Err(Fault::transport(TransportFault::BodyTooLarge, format!("the body has more than {limit} bytes")))
-        }
+        Err(JsonFault::TooLarge { limit }) => Err(Fault::transport(
+            TransportFault::BodyTooLarge,
+            format!("the body has more than {limit} bytes"),
+        )),
         Err(fault) => Err(Fault::transport(TransportFault::MalformedBody, fault.to_string())),
     }
 }
 
 fn says_json(request: &Request) -> bool {
-    request.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
+    request
+        .header("content-type")
+        .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
 }
 
 /// Judges the body of a create call and reads it.
 pub(crate) fn creation(operation: &Operation, body: &Value, settings: &Settings) -> Result<Creation, Fault> {
     let violations = violations(operation, Part::Body, body);
-    let fields = ["cpu", "memory", "os_template_id", "quantity", "name", "password", "lease_term"];
+    let fields = [
+        "cpu",
+        "memory",
+        "os_template_id",
+        "quantity",
+        "name",
+        "password",
+        "lease_term",
+    ];
     for field in fields {
         if let Some(violation) = violations.iter().find(|violation| violation.field == field) {
             return Err(Fault::violation(violation));
@@ -90,12 +103,18 @@ pub(crate) fn creation(operation: &Operation, body: &Value, settings: &Settings)
 fn own_rule(field: &str, body: &Value, settings: &Settings) -> Result<(), Fault> {
     let quantity = body.get("quantity").and_then(Value::as_i64).unwrap_or(1);
     match field {
-        "quantity" if quantity > i64::from(settings.max_quantity) => {
-            Err(Fault::out_of_range(field, &format!("at most {}", settings.max_quantity), &quantity.to_string()))
-        }
+        "quantity" if quantity > i64::from(settings.max_quantity) => Err(Fault::out_of_range(
+            field,
+            &format!("at most {}", settings.max_quantity),
+            &quantity.to_string(),
+        )),
         "name" => {
             // The number that is put behind the name of each of several guests.
-            let tail = if quantity > 1 { quantity.to_string().len() + 1 } else { 0 };
+            let tail = if quantity > 1 {
+                quantity.to_string().len() + 1
+            } else {
+                0
+            };
             letters(body, field, MOST_LETTERS.saturating_sub(tail))
         }
         "password" => letters(body, field, MOST_LETTERS),
@@ -109,11 +128,22 @@ fn letters(body: &Value, field: &str, most: usize) -> Result<(), Fault> {
     let length = value.chars().count();
     if length > most {
         let expected = format!("at most {most} characters");
-        return Err(Fault::out_of_range(field, &expected, &format!("{length} characters")));
+        return Err(Fault::out_of_range(
+            field,
+            &expected,
+            &format!("{length} characters"),
+        ));
     }
     // XML cannot hold these in any spelling.
-    if value.chars().any(|letter| letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}')) {
-        return Err(Fault::out_of_range(field, "text without control characters", "control characters"));
+    if value
+        .chars()
+        .any(|letter| letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}'))
+    {
+        return Err(Fault::out_of_range(
+            field,
+            "text without control characters",
+            "control characters",
+        ));
     }
     Ok(())
 }
@@ -129,7 +159,11 @@ pub(crate) fn remark(operation: &Operation, body: &Value, routed: &Routed) -> Re
     let length = remark.chars().count();
     if length > MOST_REMARK {
         let expected = format!("at most {MOST_REMARK} characters");
-        return Err(Fault::out_of_range("remark", &expected, &format!("{length} characters")));
+        return Err(Fault::out_of_range(
+            "remark",
+            &expected,
+            &format!("{length} characters"),
+        ));
     }
     Ok(Some(remark.to_owned()))
 }
@@ -155,10 +189,21 @@ pub(crate) fn listing(operation: &Operation, query: &str, select: &str) -> Resul
     let number = |name: &str| text(&query, name).and_then(|digits| digits.parse::<u64>().ok());
     let value = text(&query, select).unwrap_or_default().to_owned();
     Ok(Listing {
-        page: Page::new(number("page"), number("page_size"), number("offset"), number("limit")),
-        order_by: text(&query, "order_by").and_then(|field| field.parse().ok()).unwrap_or_default(),
+        page: Page::new(
+            number("page"),
+            number("page_size"),
+            number("offset"),
+            number("limit"),
+        ),
+        order_by: text(&query, "order_by")
+            .and_then(|field| field.parse().ok())
+            .unwrap_or_default(),
         descending: text(&query, "order") == Some("desc"),
-        filter: if select == "keyword" { Filter::keyword(&value) } else { Filter::parse(&value) },
+        filter: if select == "keyword" {
+            Filter::keyword(&value)
+        } else {
+            Filter::parse(&value)
+        },
         select: value,
     })
 }
@@ -168,13 +213,17 @@ fn parameters(query: &str) -> Map<String, Value> {
     let mut parameters = Map::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameters.entry(unescape(name)).or_insert_with(|| Value::String(unescape(value)));
+        parameters
+            .entry(unescape(name))
+            .or_insert_with(|| Value::String(unescape(value)));
     }
     parameters
 }
 
 fn unescape(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+    percent_decode_str(&text.replace('+', " "))
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
@@ -182,11 +231,16 @@ fn text<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
 }
 
 fn violations(operation: &Operation, part: Part, value: &Value) -> Vec<Violation> {
-    operation.validate(part, Layer::Accept, value).err().unwrap_or_default()
+    operation
+        .validate(part, Layer::Accept, value)
+        .err()
+        .unwrap_or_default()
 }
 
 fn judge(operation: &Operation, part: Part, value: &Value) -> Result<(), Fault> {
-    violations(operation, part, value).first().map_or(Ok(()), |violation| Err(Fault::violation(violation)))
+    violations(operation, part, value)
+        .first()
+        .map_or(Ok(()), |violation| Err(Fault::violation(violation)))
 }
 
 #[cfg(test)]

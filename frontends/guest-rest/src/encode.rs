@@ -96,7 +96,13 @@ impl Encoder {
         shows_secrets: bool,
         cache: Cache,
     ) -> Self {
-        Self { core, success: success_state(contract), manage_network, shows_secrets, cache }
+        Self {
+            core,
+            success: success_state(contract),
+            manage_network,
+            shows_secrets,
+            cache,
+        }
     }
 
     /// A good answer with `state` alone.
@@ -107,7 +113,16 @@ impl Encoder {
     /// A good answer with one guest.
     pub(crate) fn one(&self, now: &Snapshot, vm: &Vm) -> Reply {
         let guest = self.guest(now, vm);
-        good([b"{\"state\":".as_slice(), &self.success, b",\"data\":", &guest, b"}"].concat())
+        good(
+            [
+                b"{\"state\":".as_slice(),
+                &self.success,
+                b",\"data\":",
+                &guest,
+                b"}",
+            ]
+            .concat(),
+        )
     }
 
     /// A good answer with guests, and the paging block where there is one.
@@ -141,7 +156,11 @@ impl Encoder {
 
     /// The guest's JSON, from the cache where it is still true.
     pub(crate) fn guest(&self, now: &Snapshot, vm: &Vm) -> Bytes {
-        let basis = Basis { revision: vm.revision, host: on_host(now, vm), template: template(now, vm) };
+        let basis = Basis {
+            revision: vm.revision,
+            host: on_host(now, vm),
+            template: template(now, vm),
+        };
         if let Some(json) = self.cache.get(vm.id, basis) {
             return json;
         }
@@ -263,12 +282,24 @@ pub(crate) fn on_host<'a>(now: &'a Snapshot, vm: &Vm) -> &'a str {
 
 /// The first IPv4 address, or else the first address: the original knows no other kind.
 pub(crate) fn address(vm: &Vm) -> String {
-    let all = || vm.facts.iter().flat_map(|facts| &facts.nics).flat_map(|nic| &nic.addresses);
-    all().find(|address| address.is_ipv4()).or_else(|| all().next()).map(ToString::to_string).unwrap_or_default()
+    let all = || {
+        vm.facts
+            .iter()
+            .flat_map(|facts| &facts.nics)
+            .flat_map(|nic| &nic.addresses)
+    };
+    all()
+        .find(|address| address.is_ipv4())
+        .or_else(|| all().next())
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn template(now: &Snapshot, vm: &Vm) -> u64 {
-    vm.record.image.and_then(|id| now.images.get(&id)).map_or(0, |image| image.number)
+    vm.record
+        .image
+        .and_then(|id| now.images.get(&id))
+        .map_or(0, |image| image.number)
 }
 
 /// Bytes as whole GiB, never 0 for something.
@@ -287,7 +318,10 @@ fn network(vm: &Vm) -> &str {
 
 fn vnc_port(vm: &Vm) -> u16 {
     let displays = vm.facts.iter().flat_map(|facts| &facts.graphics);
-    displays.filter(|display| display.kind == GraphicsKind::Vnc).find_map(|display| display.port).unwrap_or(0)
+    displays
+        .filter(|display| display.kind == GraphicsKind::Vnc)
+        .find_map(|display| display.port)
+        .unwrap_or(0)
 }
 
 /// The description at creation; of an adopted guest the present one.
@@ -302,7 +336,14 @@ mod tests {
 
     #[test]
     fn memory_is_rounded_up_to_whole_gibibytes() {
-        let cases = [(0, 0), (1, 1), (1 << 30, 1), ((1 << 30) + 1, 2), (4 << 30, 4), (512 << 20, 1)];
+        let cases = [
+            (0, 0),
+            (1, 1),
+            (1 << 30, 1),
+            ((1 << 30) + 1, 2),
+            (4 << 30, 4),
+            (512 << 20, 1),
+        ];
         for (bytes, shown) in cases {
             assert_eq!(gibibytes(bytes), shown, "{bytes}");
         }

@@ -57,7 +57,12 @@ fn table() -> &'static ErrorTable {
 
 impl Fault {
     fn new(outcome: &schemas::Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome: outcome.clone(), before: String::new(), after: String::new(), detail: detail.into() }
+        Self {
+            outcome: outcome.clone(),
+            before: String::new(),
+            after: String::new(),
+            detail: detail.into(),
+        }
     }
 
     /// A canonical kind of failure without a field.
@@ -81,7 +86,9 @@ impl Fault {
     pub(crate) fn no_template(number: i64) -> Self {
         let detail = format!("there is no image number {number} to make a guest from");
         let outcome = table().for_code("40450");
-        let outcome = outcome.as_ref().unwrap_or(table().for_kind(schemas::ErrorKind::NotFound));
+        let outcome = outcome
+            .as_ref()
+            .unwrap_or(table().for_kind(schemas::ErrorKind::NotFound));
         let mut fault = Self::new(outcome, detail);
         fault.after = format!(": {number}");
         fault
@@ -89,7 +96,10 @@ impl Fault {
 
     /// Another guest has this name.
     pub(crate) fn name_taken(name: &str) -> Self {
-        let mut fault = Self::of_kind(ErrorKind::AlreadyExists, format!("a guest named {name} exists already"));
+        let mut fault = Self::of_kind(
+            ErrorKind::AlreadyExists,
+            format!("a guest named {name} exists already"),
+        );
         fault.after = format!(": {name}");
         fault
     }
@@ -101,13 +111,20 @@ impl Fault {
 
     /// What the contract's schema objects to.
     pub(crate) fn violation(violation: &Violation) -> Self {
-        let field = if violation.field.is_empty() { "body" } else { &violation.field };
+        let field = if violation.field.is_empty() {
+            "body"
+        } else {
+            &violation.field
+        };
         Self::problem(violation.problem, field, &violation.expected, &violation.received)
     }
 
     fn problem(problem: Problem, field: &str, expected: &str, received: &str) -> Self {
         let outcome = table().for_problem(problem);
-        let mut fault = Self::new(outcome, format!("{field}: expected {expected}, received {received}"));
+        let mut fault = Self::new(
+            outcome,
+            format!("{field}: expected {expected}, received {received}"),
+        );
         match outcome.row.code.as_str() {
             "41201" => field.clone_into(&mut fault.after),
             "41202" => fault.after = format!("，预期类型 {expected}，收到 {received}，源自字段 {field}"),
@@ -142,7 +159,12 @@ impl Fault {
         let trunk = self.outcome.parent.as_deref().unwrap_or(row);
         let sub = self.outcome.parent.as_ref().map(|_| Sub {
             code: &row.code,
-            zh: format!("{}{}{}", self.before, row.zh.as_deref().unwrap_or_default(), self.after),
+            zh: format!(
+                "{}{}{}",
+                self.before,
+                row.zh.as_deref().unwrap_or_default(),
+                self.after
+            ),
         });
         let body = envelope(trunk, sub);
         let mut headers = vec![("content-type", CONTENT_TYPE.to_owned())];
@@ -150,7 +172,12 @@ impl Fault {
         if self.outcome.status != 500 {
             headers.push((DETAIL, header_text(&self.detail)));
         }
-        Reply { status: self.outcome.status, headers, body: body.into(), operation: None }
+        Reply {
+            status: self.outcome.status,
+            headers,
+            body: body.into(),
+            operation: None,
+        }
     }
 }
 
@@ -158,10 +185,22 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let fault = Self::of_kind(error.kind, error.to_string());
         match error.kind {
-            ErrorKind::NotFound => Self { after: ": id".to_owned(), ..fault },
+            ErrorKind::NotFound => Self {
+                after: ": id".to_owned(),
+                ..fault
+            },
             ErrorKind::InvalidInput => {
-                let field = error.field.as_deref().map(field_of).unwrap_or_default().to_owned();
-                Self { before: field, after: format!("，{}", error.detail), ..fault }
+                let field = error
+                    .field
+                    .as_deref()
+                    .map(field_of)
+                    .unwrap_or_default()
+                    .to_owned();
+                Self {
+                    before: field,
+                    after: format!("，{}", error.detail),
+                    ..fault
+                }
             }
             ErrorKind::AlreadyExists
             | ErrorKind::IllegalState
@@ -174,7 +213,10 @@ impl From<Error> for Fault {
             | ErrorKind::QuotaExceeded
             | ErrorKind::BackendUnavailable
             | ErrorKind::Timeout
-            | ErrorKind::Conflict => Self { after: format!(": {}", error.detail), ..fault },
+            | ErrorKind::Conflict => Self {
+                after: format!(": {}", error.detail),
+                ..fault
+            },
             ErrorKind::Internal => fault,
         }
     }
@@ -240,7 +282,11 @@ mod tests {
     fn state(fault: &Fault) -> Value {
         let reply = fault.reply();
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
-        assert_eq!(body["state"]["code"], reply.status.to_string(), "the http status equals state.code");
+        assert_eq!(
+            body["state"]["code"],
+            reply.status.to_string(),
+            "the http status equals state.code"
+        );
         body["state"].clone()
     }
 
@@ -248,8 +294,14 @@ mod tests {
     fn every_kind_has_a_row_and_a_whole_envelope() {
         for kind in ErrorKind::iter() {
             let state = state(&Fault::from(Error::new(kind, "why")));
-            assert!(state["en-us"].as_str().is_some_and(|text| !text.is_empty()), "{kind:?}: {state}");
-            assert!(state["zh-cn"].as_str().is_some_and(|text| !text.is_empty()), "{kind:?}: {state}");
+            assert!(
+                state["en-us"].as_str().is_some_and(|text| !text.is_empty()),
+                "{kind:?}: {state}"
+            );
+            assert!(
+                state["zh-cn"].as_str().is_some_and(|text| !text.is_empty()),
+                "{kind:?}: {state}"
+            );
         }
     }
 
@@ -259,12 +311,34 @@ mod tests {
         assert_eq!(text(Fault::no_guest("x")), "目标不存在: id");
         assert_eq!(text(Fault::no_template(7)), "目标操作系统模板未找到: 7");
         assert_eq!(text(Fault::name_taken("web")), "目标已存在: web");
-        assert_eq!(text(Fault::problem(Problem::Missing, "cpu", "a value", "nothing")), "缺少参数cpu");
-        let wrong = text(Fault::problem(Problem::WrongType, "cpu", "integer", "string of length 1"));
-        assert_eq!(wrong, "参数类型未达预期，预期类型 integer，收到 string of length 1，源自字段 cpu");
-        let range = text(Fault::problem(Problem::Length, "uuid", "a length of at least 36", "string of length 5"));
-        assert!(range.starts_with("uuid参数值超出合理范围，预期取值范围 "), "{range}");
-        assert_eq!(text(Fault::problem(Problem::Pattern, "page", "digits", "text")), "正则匹配失败");
+        assert_eq!(
+            text(Fault::problem(Problem::Missing, "cpu", "a value", "nothing")),
+            "缺少参数cpu"
+        );
+        let wrong = text(Fault::problem(
+            Problem::WrongType,
+            "cpu",
+            "integer",
+            "string of length 1",
+        ));
+        assert_eq!(
+            wrong,
+            "参数类型未达预期，预期类型 integer，收到 string of length 1，源自字段 cpu"
+        );
+        let range = text(Fault::problem(
+            Problem::Length,
+            "uuid",
+            "a length of at least 36",
+            "string of length 5",
+        ));
+        assert!(
+            range.starts_with("uuid参数值超出合理范围，预期取值范围 "),
+            "{range}"
+        );
+        assert_eq!(
+            text(Fault::problem(Problem::Pattern, "page", "digits", "text")),
+            "正则匹配失败"
+        );
     }
 
     #[test]

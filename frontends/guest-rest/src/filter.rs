@@ -76,7 +76,12 @@ pub(crate) struct FilterClause(Clause);
 impl Filter {
     /// Reads a filter, leaving out what it does not understand.
     pub(crate) fn parse(text: &str) -> Self {
-        Self::All(text.split(';').filter_map(Clause::parse).map(FilterClause).collect())
+        Self::All(
+            text.split(';')
+                .filter_map(Clause::parse)
+                .map(FilterClause)
+                .collect(),
+        )
     }
 
     /// Looks for a keyword.
@@ -95,10 +100,12 @@ impl Filter {
     /// Whether a guest passes.
     pub(crate) fn passes(&self, now: &Snapshot, vm: &Vm) -> bool {
         match self {
-            Self::All(clauses) => clauses.iter().all(|FilterClause(clause)| clause.holds(&clause.column.of(now, vm))),
-            Self::Keyword(keyword) => {
-                SEARCHED.iter().any(|column| column.of(now, vm).text().contains(keyword.as_str()))
-            }
+            Self::All(clauses) => clauses
+                .iter()
+                .all(|FilterClause(clause)| clause.holds(&clause.column.of(now, vm))),
+            Self::Keyword(keyword) => SEARCHED
+                .iter()
+                .any(|column| column.of(now, vm).text().contains(keyword.as_str())),
         }
     }
 }
@@ -161,7 +168,11 @@ impl Clause {
             (Test::Contains, _) | (_, false) => Some(Value::folded(value)),
             (_, true) => value.parse().ok().map(Value::Number),
         };
-        let values = if listed { value.split(',').map(read).collect::<Option<_>>()? } else { vec![read(value)?] };
+        let values = if listed {
+            value.split(',').map(read).collect::<Option<_>>()?
+        } else {
+            vec![read(value)?]
+        };
         Some(Self { column, test, values })
     }
 
@@ -183,7 +194,9 @@ mod tests {
     use super::*;
 
     fn holds(clause: &str, value: Value) -> bool {
-        Clause::parse(clause).unwrap_or_else(|| panic!("{clause} is understood")).holds(&value)
+        Clause::parse(clause)
+            .unwrap_or_else(|| panic!("{clause} is understood"))
+            .holds(&value)
     }
 
     #[test]
@@ -215,7 +228,16 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_ignored() {
         let odd = [
-            "cpu:eq:4", "name:is:x", "name:eq:a b", "name", "name:eq", "name:eq:a:b", "", ":::", "id:eq:x", "Name:eq:a",
+            "cpu:eq:4",
+            "name:is:x",
+            "name:eq:a b",
+            "name",
+            "name:eq",
+            "name:eq:a:b",
+            "",
+            ":::",
+            "id:eq:x",
+            "Name:eq:a",
             "status:in:1,x",
         ];
         for clause in odd {

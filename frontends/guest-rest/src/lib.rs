@@ -55,23 +55,45 @@ pub struct GuestRest {
 
 impl GuestRest {
     /// The dialect on `core`, with the site's choices.
-    #[expect(clippy::new_ret_no_self, reason = "callers hold every dialect as a trait object")]
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "callers hold every dialect as a trait object"
+    )]
     pub fn new(core: Arc<Core>, settings: Settings) -> Arc<dyn Frontend> {
         let contract = contract(Dialect::GuestRest);
-        let cache = Cache::new(usize::try_from(settings.cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20));
+        let cache = Cache::new(
+            usize::try_from(settings.cache_mib)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(1 << 20),
+        );
         let shows_secrets = match settings.role {
             Role::Admin | Role::User => true,
             Role::Viewer => false,
         };
-        let encoder = Encoder::new(core.clone(), contract, settings.manage_network.clone(), shows_secrets, cache);
-        Arc::new(Self { core, settings, contract, encoder, names: Names::default() })
+        let encoder = Encoder::new(
+            core.clone(),
+            contract,
+            settings.manage_network.clone(),
+            shows_secrets,
+            cache,
+        );
+        Arc::new(Self {
+            core,
+            settings,
+            contract,
+            encoder,
+            names: Names::default(),
+        })
     }
 
     async fn act(&self, routed: &Routed, request: &Request) -> Outcome {
         let id = routed.operations.first().copied().unwrap_or_default();
         let known = self.contract.operation(id).zip(Action::of(id));
         let Some((operation, action)) = known else {
-            return Err(Fault::transport(TransportFault::NotBuilt, format!("operation {id} is not built")));
+            return Err(Fault::transport(
+                TransportFault::NotBuilt,
+                format!("operation {id} is not built"),
+            ));
         };
         auth::check(&self.settings, request)?;
         let caller: Caller = auth::caller(&self.settings, id, request);
@@ -109,9 +131,10 @@ impl Frontend for GuestRest {
         let mut operation = None;
         let mut allow = None;
         let fault = match refusal {
-            Refusal::UnknownPath => {
-                Fault::transport(TransportFault::UnknownPath, format!("no operation has the path {}", request.path))
-            }
+            Refusal::UnknownPath => Fault::transport(
+                TransportFault::UnknownPath,
+                format!("no operation has the path {}", request.path),
+            ),
             Refusal::WrongMethod { allowed } => {
                 let allowed = allowed.join(", ");
                 let detail = format!("{} is not a method of this path, {allowed} is", request.method);
@@ -120,16 +143,21 @@ impl Frontend for GuestRest {
             }
             Refusal::NotBuilt { operation: id } => {
                 operation = Some(id);
-                Fault::transport(TransportFault::NotBuilt, format!("operation {id} is not built yet"))
+                Fault::transport(
+                    TransportFault::NotBuilt,
+                    format!("operation {id} is not built yet"),
+                )
             }
-            Refusal::BodyTooLarge { limit } => {
-                Fault::transport(TransportFault::BodyTooLarge, format!("the body has more than {limit} bytes"))
-            }
+            Refusal::BodyTooLarge { limit } => Fault::transport(
+                TransportFault::BodyTooLarge,
+                format!("the body has more than {limit} bytes"),
+            ),
             Refusal::BadRequest(why) => Fault::transport(TransportFault::MalformedBody, why),
             Refusal::Timeout => Fault::of_kind(ErrorKind::Timeout, "it took too long"),
-            Refusal::Overloaded => {
-                Fault::transport(TransportFault::Overloaded, "too many requests are under way, try again")
-            }
+            Refusal::Overloaded => Fault::transport(
+                TransportFault::Overloaded,
+                "too many requests are under way, try again",
+            ),
             Refusal::Internal => Fault::of_kind(ErrorKind::Internal, "a fault of the gateway"),
         };
         let mut reply = fault.reply();

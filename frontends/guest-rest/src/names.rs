@@ -42,7 +42,9 @@ pub(crate) fn wanted(name: &str, quantity: u32) -> Vec<Option<String>> {
     match (name, quantity) {
         ("", _) => vec![None; quantity as usize],
         (name, 1) => vec![Some(name.to_owned())],
-        (name, _) => (1..=quantity).map(|number| Some(format!("{name}-{number}"))).collect(),
+        (name, _) => (1..=quantity)
+            .map(|number| Some(format!("{name}-{number}")))
+            .collect(),
     }
 }
 
@@ -58,8 +60,12 @@ impl Names {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         // The inventory is read under the lock: whoever let go of a name has put its guest there before.
         let now = core.now();
-        let mut taken: HashSet<String> =
-            now.vms.values().filter(|vm| query::may_see(caller, vm)).map(|vm| vm.name().to_lowercase()).collect();
+        let mut taken: HashSet<String> = now
+            .vms
+            .values()
+            .filter(|vm| query::may_see(caller, vm))
+            .map(|vm| vm.name().to_lowercase())
+            .collect();
         taken.extend(held.iter().cloned());
         let mut names = Vec::with_capacity(wanted.len());
         for name in wanted {

@@ -35,7 +35,10 @@ const ACTIONS: [(&str, Action); 13] = [
 impl Action {
     /// The action of the operation `id`; none for one that is not built.
     pub(crate) fn of(id: &str) -> Option<Self> {
-        ACTIONS.iter().find(|(known, _)| *known == id).map(|(_, action)| *action)
+        ACTIONS
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, action)| *action)
     }
 }
 
@@ -48,7 +51,12 @@ mod tests {
     #[test]
     fn exactly_the_operations_that_the_contract_calls_built_are_here() {
         for operation in contract(Dialect::GuestRest).operations() {
-            assert_eq!(Action::of(&operation.id).is_some(), operation.built, "{}", operation.id);
+            assert_eq!(
+                Action::of(&operation.id).is_some(),
+                operation.built,
+                "{}",
+                operation.id
+            );
         }
     }
 }

@@ -51,10 +51,23 @@ struct Paging {
 
 impl Page {
     /// From the numbers that were sent. The greatest are far beyond any list, so that they may saturate.
-    pub(crate) fn new(page: Option<u64>, page_size: Option<u64>, offset: Option<u64>, limit: Option<u64>) -> Self {
+    pub(crate) fn new(
+        page: Option<u64>,
+        page_size: Option<u64>,
+        offset: Option<u64>,
+        limit: Option<u64>,
+    ) -> Self {
         let (page, page_size) = (page.unwrap_or(1), page_size.unwrap_or(PAGE_SIZE));
-        let before = page.saturating_sub(1).saturating_mul(page_size).min(i64::MAX as u64);
-        Self { page, page_size, offset: offset.unwrap_or(before), limit: limit.unwrap_or(page_size) }
+        let before = page
+            .saturating_sub(1)
+            .saturating_mul(page_size)
+            .min(i64::MAX as u64);
+        Self {
+            page,
+            page_size,
+            offset: offset.unwrap_or(before),
+            limit: limit.unwrap_or(page_size),
+        }
     }
 
     /// The rows of a list of `total` rows that lie on this page.
@@ -68,7 +81,14 @@ impl Page {
         let total = total as u64;
         let last = total.div_ceil(self.page_size.max(1));
         let to = |page: u64| {
-            let Link { scheme, host, path, select: (name, value), order, order_by } = link;
+            let Link {
+                scheme,
+                host,
+                path,
+                select: (name, value),
+                order,
+                order_by,
+            } = link;
             let page_size = self.page_size;
             format!(
                 "{scheme}://{host}{path}?page={page}&page_size={page_size}&{name}={value}&order={order}&order_by={order_by}"
@@ -120,7 +140,15 @@ mod tests {
     #[test]
     fn without_numbers_it_is_the_first_fifty() {
         let page = Page::new(None, None, None, None);
-        assert_eq!(page, Page { page: 1, page_size: 50, offset: 0, limit: 50 });
+        assert_eq!(
+            page,
+            Page {
+                page: 1,
+                page_size: 50,
+                offset: 0,
+                limit: 50
+            }
+        );
     }
 
     #[test]
@@ -128,21 +156,44 @@ mod tests {
         assert_eq!(Page::new(Some(2), Some(3), None, Some(2)).rows(), (3, 2));
         assert_eq!(Page::new(Some(2), Some(3), Some(1), None).rows(), (1, 3));
         let overridden = block(Page::new(None, None, Some(1), Some(2)), 9);
-        assert_eq!((&overridden["page"], &overridden["page_size"]), (&Value::from(1), &Value::from(50)));
-        assert!(overridden["next"].as_str().unwrap().contains("?page=1&page_size=50&"));
+        assert_eq!(
+            (&overridden["page"], &overridden["page_size"]),
+            (&Value::from(1), &Value::from(50))
+        );
+        assert!(
+            overridden["next"]
+                .as_str()
+                .unwrap()
+                .contains("?page=1&page_size=50&")
+        );
     }
 
     #[test]
     fn links_lead_around() {
-        assert_eq!(pages(&block(Page::new(Some(2), Some(3), None, None), 10)), [1, 1, 3, 4]);
-        assert_eq!(pages(&block(Page::new(Some(4), Some(3), None, None), 10)), [1, 3, 4, 4]);
-        assert_eq!(pages(&block(Page::new(Some(9), Some(3), None, None), 10)), [1, 8, 4, 4], "beyond the end");
-        assert_eq!(pages(&block(Page::new(None, None, None, None), 0)), [1, 1, 0, 0], "nothing found");
+        assert_eq!(
+            pages(&block(Page::new(Some(2), Some(3), None, None), 10)),
+            [1, 1, 3, 4]
+        );
+        assert_eq!(
+            pages(&block(Page::new(Some(4), Some(3), None, None), 10)),
+            [1, 3, 4, 4]
+        );
+        assert_eq!(
+            pages(&block(Page::new(Some(9), Some(3), None, None), 10)),
+            [1, 8, 4, 4],
+            "beyond the end"
+        );
+        assert_eq!(
+            pages(&block(Page::new(None, None, None, None), 0)),
+            [1, 1, 0, 0],
+            "nothing found"
+        );
     }
 
     #[test]
     fn a_link_repeats_all_five_in_clear_text() {
-        let expected = "http://gw:8008/api/guests?page=1&page_size=50&filter=name:like:a b%&order=asc&order_by=id";
+        let expected =
+            "http://gw:8008/api/guests?page=1&page_size=50&filter=name:like:a b%&order=asc&order_by=id";
         assert_eq!(block(Page::new(None, None, None, None), 3)["first"], expected);
     }
 

@@ -37,7 +37,9 @@ impl GuestRest {
     /// The guest with this uuid, in any letter case. What the caller may not see, and what is in the trash of
     /// another dialect, does not exist here.
     pub(crate) async fn find(&self, caller: &Caller, uuid: &str) -> Result<Arc<Vm>, Fault> {
-        let Ok(id) = uuid.parse::<VmId>() else { return Err(Fault::no_guest(uuid)) };
+        let Ok(id) = uuid.parse::<VmId>() else {
+            return Err(Fault::no_guest(uuid));
+        };
         match self.core.vm(caller, id).await {
             Ok(vm) if vm.visible() => Ok(vm),
             Ok(_) => Err(Fault::no_guest(uuid)),
@@ -62,15 +64,24 @@ impl GuestRest {
         if listing.filter.is_open() && listing.order_by == Field::Id {
             let paging = listing.page.block(visible.len(), link);
             return if listing.descending {
-                self.encoder.many(&now, visible.values().rev().skip(offset).take(limit), Some(&paging))
+                self.encoder.many(
+                    &now,
+                    visible.values().rev().skip(offset).take(limit),
+                    Some(&paging),
+                )
             } else {
-                self.encoder.many(&now, visible.values().skip(offset).take(limit), Some(&paging))
+                self.encoder
+                    .many(&now, visible.values().skip(offset).take(limit), Some(&paging))
             };
         }
-        let mut found: Vec<&Arc<Vm>> = visible.values().filter(|vm| listing.filter.passes(&now, vm)).collect();
+        let mut found: Vec<&Arc<Vm>> = visible
+            .values()
+            .filter(|vm| listing.filter.passes(&now, vm))
+            .collect();
         self.order(&now, &mut found, listing);
         let paging = listing.page.block(found.len(), link);
-        self.encoder.many(&now, found.into_iter().skip(offset).take(limit), Some(&paging))
+        self.encoder
+            .many(&now, found.into_iter().skip(offset).take(limit), Some(&paging))
     }
 
     /// Orders guests that come in the order of their ids. Ties keep that order in both directions.

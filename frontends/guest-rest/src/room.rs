@@ -29,7 +29,10 @@ pub(crate) fn check(
     let chosen = up.max_by_key(|backend| most_free(backend));
     let fit = chosen.map_or(0, |backend| {
         let hosts: u64 = free_memory(now, backend).map(|free| free / memory.max(1)).sum();
-        let pools = now.pools.values().filter(|pool| pool.backend == *backend && pool.active);
+        let pools = now
+            .pools
+            .values()
+            .filter(|pool| pool.backend == *backend && pool.active);
         let disks: u64 = match disk.max(image.size) {
             0 => u64::MAX,
             size => pools.map(|pool| pool.available / size).sum(),

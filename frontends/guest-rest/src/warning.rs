@@ -9,17 +9,13 @@ use serde_json::Value;
 const WARNING: &str = "babelvisor-warning";
 
 /// Adds the warnings about `fields` of `body` to a good answer.
-pub(crate) fn add(
-    reply: &mut Reply,
-    contract: &Contract,
-    operation: &str,
-    body: &Value,
-    settled: &[&str],
-) {
+pub(crate) fn add(reply: &mut Reply, contract: &Contract, operation: &str, body: &Value, settled: &[&str]) {
     let Some(fields) = body.as_object() else { return };
     let mut sentences = Vec::new();
     for field in fields.keys().filter(|field| !settled.contains(&field.as_str())) {
-        let Some(fate) = contract.disposition(operation, &format!("body.{field}")) else { continue };
+        let Some(fate) = contract.disposition(operation, &format!("body.{field}")) else {
+            continue;
+        };
         match fate.disposition {
             Disposition::Honoured | Disposition::Rejected => continue,
             Disposition::Emulated | Disposition::Recorded | Disposition::Ignored => {}
@@ -27,8 +23,16 @@ pub(crate) fn add(
         let word = fate.disposition.name();
         metrics::counter!("gateway_field_warnings_total", "dialect" => "guest-rest", "operation" => operation.to_owned(), "field" => field.clone(), "disposition" => word)
             .increment(1);
-        tracing::debug!(operation, field, disposition = word, "a field does not do all that its document says");
-        sentences.push(format!("{field} is {word}: {}", fate.reason.as_deref().unwrap_or("no reason is given")));
+        tracing::debug!(
+            operation,
+            field,
+            disposition = word,
+            "a field does not do all that its document says"
+        );
+        sentences.push(format!(
+            "{field} is {word}: {}",
+            fate.reason.as_deref().unwrap_or("no reason is given")
+        ));
     }
     if !sentences.is_empty() {
         reply.headers.push((WARNING, header_text(&sentences.join("; "))));
@@ -37,6 +41,12 @@ pub(crate) fn add(
 
 /// Text that may stand in a header: printable ASCII, at most 512 characters.
 pub(crate) fn header_text(text: &str) -> String {
-    let safe = |letter: char| if letter == ' ' || letter.is_ascii_graphic() { letter } else { '?' };
+    let safe = |letter: char| {
+        if letter == ' ' || letter.is_ascii_graphic() {
+            letter
+        } else {
+            '?'
+        }
+    };
     text.chars().take(512).map(safe).collect()
 }

@@ -1,5 +1,12 @@
 //! Creation: what the document promises, what the original does where the two differ, and what is refused.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod support;
 
 use babelvisor_core::ErrorKind;
@@ -37,16 +44,26 @@ async fn the_documents_example_makes_a_running_guest() {
     let guest = &answer.good()[0];
     assert!(is_random(&guest["name"], 8), "{guest}");
     assert_eq!(guest["password"], "pswd.com");
-    assert!(is_random(&guest["vnc_password"], 8), "what the VNC protocol can use: {guest}");
+    assert!(
+        is_random(&guest["vnc_password"], 8),
+        "what the VNC protocol can use: {guest}"
+    );
     assert_eq!((&guest["cpu"], &guest["memory"]), (&json!(4), &json!(4)));
     assert_eq!(guest["os_template_id"], DEBIAN);
     assert_eq!(guest["id"], 1);
-    let age = babelvisor_core::model::Timestamp::now().as_microsecond() - guest["create_time"].as_i64().unwrap();
-    assert!((0..60_000_000).contains(&age), "create_time is in microseconds: {guest}");
+    let age =
+        babelvisor_core::model::Timestamp::now().as_microsecond() - guest["create_time"].as_i64().unwrap();
+    assert!(
+        (0..60_000_000).contains(&age),
+        "create_time is in microseconds: {guest}"
+    );
 
     let guest = site.until_status(&uuid_of(guest), 1).await;
     assert_eq!(guest["on_host"], "host-1");
-    assert_eq!((&guest["network"], &guest["manage_network"]), (&json!("default"), &json!("default")));
+    assert_eq!(
+        (&guest["network"], &guest["manage_network"]),
+        (&json!("default"), &json!("default"))
+    );
     assert!(guest["vnc_port"].as_u64().unwrap() >= 5900, "{guest}");
     assert_eq!(guest["remark"], "");
 
@@ -54,7 +71,10 @@ async fn the_documents_example_makes_a_running_guest() {
     assert_eq!((facts.cpu.current, facts.memory.current), (4, 4 * GIB));
     let setup = site.control.seed(facts.id).expect("first-boot set-up");
     assert_eq!(setup.admin_user, "root");
-    assert_eq!(site.core.open(&setup.admin_password.unwrap()).unwrap().expose(), "pswd.com");
+    assert_eq!(
+        site.core.open(&setup.admin_password.unwrap()).unwrap().expose(),
+        "pswd.com"
+    );
     assert_eq!(site.vm(&uuid_of(&guest)).record.lease_term, Some(100));
 }
 
@@ -63,11 +83,27 @@ async fn while_it_is_being_made_it_is_shown_without_state_and_host() {
     let site = Site::new().await;
     site.control.set_delay(Method::CreateVolume, Delay::Fixed(300));
     let made = site.post(&wish()).await.good()[0].clone();
-    let seen = site.get(&format!("/api/guest/{}", uuid_of(&made))).await.good().clone();
+    let seen = site
+        .get(&format!("/api/guest/{}", uuid_of(&made)))
+        .await
+        .good()
+        .clone();
     for guest in [&made, &seen] {
-        assert_eq!((&guest["status"], &guest["on_host"]), (&json!(0), &json!("")), "{guest}");
-        assert_eq!((&guest["vnc_port"], &guest["ip"]), (&json!(0), &json!("")), "{guest}");
-        assert_eq!((&guest["cpu"], &guest["memory"]), (&json!(4), &json!(4)), "{guest}");
+        assert_eq!(
+            (&guest["status"], &guest["on_host"]),
+            (&json!(0), &json!("")),
+            "{guest}"
+        );
+        assert_eq!(
+            (&guest["vnc_port"], &guest["ip"]),
+            (&json!(0), &json!("")),
+            "{guest}"
+        );
+        assert_eq!(
+            (&guest["cpu"], &guest["memory"]),
+            (&json!(4), &json!(4)),
+            "{guest}"
+        );
         assert_eq!(guest["network"], "default", "{guest}");
     }
     site.until_status(&uuid_of(&made), 1).await;
@@ -76,7 +112,8 @@ async fn while_it_is_being_made_it_is_shown_without_state_and_host() {
 #[tokio::test]
 async fn a_guest_whose_creation_fails_is_dirty_and_can_be_deleted() {
     let site = Site::new().await;
-    site.control.inject_fault(Fault::new(Method::Define, ErrorKind::Internal));
+    site.control
+        .inject_fault(Fault::new(Method::Define, ErrorKind::Internal));
     let uuid = uuid_of(&site.post(&wish()).await.good()[0]);
     let guest = site.until_status(&uuid, 255).await;
     assert_eq!(guest["on_host"], "");
@@ -89,7 +126,11 @@ async fn a_guest_whose_creation_fails_is_dirty_and_can_be_deleted() {
 #[tokio::test]
 async fn name_and_password_may_be_absent_or_empty() {
     let site = Site::new().await;
-    for body in [without("name"), without("password"), with(json!({"name": "", "password": ""}))] {
+    for body in [
+        without("name"),
+        without("password"),
+        with(json!({"name": "", "password": ""})),
+    ] {
         let guest = site.post(&body).await.good()[0].clone();
         assert!(is_random(&guest["name"], 8), "{guest}");
     }
@@ -103,7 +144,12 @@ async fn several_guests_are_numbered_and_each_has_its_own_random_values() {
     let body = with(json!({"name": "web", "quantity": 3, "password": ""}));
     let answer = site.post(&body).await;
     let guests = answer.good().as_array().unwrap();
-    let of = |field: &str| guests.iter().map(|guest| guest[field].clone()).collect::<Vec<_>>();
+    let of = |field: &str| {
+        guests
+            .iter()
+            .map(|guest| guest[field].clone())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(of("name"), ["web-1", "web-2", "web-3"]);
     assert_eq!(of("id"), [1, 2, 3]);
     for secret in ["password", "vnc_password"] {
@@ -111,8 +157,17 @@ async fn several_guests_are_numbered_and_each_has_its_own_random_values() {
         assert!(values[0] != values[1] && values[1] != values[2], "{secret}");
     }
     let nameless = site.post(&with(json!({"quantity": 2}))).await;
-    let names: Vec<_> = nameless.good().as_array().unwrap().iter().map(|guest| guest["name"].clone()).collect();
-    assert!(names.iter().all(|name| is_random(name, 8)) && names[0] != names[1], "{names:?}");
+    let names: Vec<_> = nameless
+        .good()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|guest| guest["name"].clone())
+        .collect();
+    assert!(
+        names.iter().all(|name| is_random(name, 8)) && names[0] != names[1],
+        "{names:?}"
+    );
 }
 
 #[tokio::test]
@@ -120,14 +175,22 @@ async fn a_name_that_is_taken_is_replaced_silently_or_refused_where_the_site_say
     let site = Site::new().await;
     site.guest("Web").await;
     let second = site.post(&with(json!({"name": "web"}))).await;
-    assert!(is_random(&second.good()[0]["name"], 8), "letter case does not make a name free");
+    assert!(
+        is_random(&second.good()[0]["name"], 8),
+        "letter case does not make a name free"
+    );
 
-    let strict = site.facing(Settings { name_conflict: NameConflict::Refuse, ..Settings::default() });
+    let strict = site.facing(Settings {
+        name_conflict: NameConflict::Refuse,
+        ..Settings::default()
+    });
     let body = with(json!({"name": "web"})).to_string();
     let answer = send(&*strict, "POST", "/api/guest", &[], body.as_bytes()).await;
     assert_eq!(answer.refused("409/40901").sub_text(), "目标已存在: web");
     let body = with(json!({"name": "other"})).to_string();
-    send(&*strict, "POST", "/api/guest", &[], body.as_bytes()).await.good();
+    send(&*strict, "POST", "/api/guest", &[], body.as_bytes())
+        .await
+        .good();
 }
 
 #[tokio::test]
@@ -143,25 +206,58 @@ async fn two_calls_at_once_do_not_get_the_same_name() {
 #[tokio::test]
 async fn the_first_failure_in_the_documents_order_answers() {
     let site = Site::new().await;
-    let order = ["cpu", "memory", "os_template_id", "quantity", "name", "password", "lease_term"];
+    let order = [
+        "cpu",
+        "memory",
+        "os_template_id",
+        "quantity",
+        "name",
+        "password",
+        "lease_term",
+    ];
     for (place, field) in order.iter().enumerate() {
         let mut body = wish();
         for later in &order[place..] {
             body[*later] = json!({});
         }
         let answer = site.post(&body).await;
-        assert!(answer.refused("412/41202").sub_text().ends_with(&format!("源自字段 {field}")), "{}", answer.body);
+        assert!(
+            answer
+                .refused("412/41202")
+                .sub_text()
+                .ends_with(&format!("源自字段 {field}")),
+            "{}",
+            answer.body
+        );
     }
     // A limit of the site has its place in that order, too.
     let answer = site.post(&with(json!({"quantity": 101, "name": 5}))).await;
-    assert!(answer.refused("412/41203").sub_text().starts_with("quantity参数值超出合理范围"), "{}", answer.body);
-    let answer = site.post(&with(json!({"os_template_id": 99, "lease_term": "x"}))).await;
+    assert!(
+        answer
+            .refused("412/41203")
+            .sub_text()
+            .starts_with("quantity参数值超出合理范围"),
+        "{}",
+        answer.body
+    );
+    let answer = site
+        .post(&with(json!({"os_template_id": 99, "lease_term": "x"})))
+        .await;
     answer.refused("412/41202");
     // Then the template, then room.
-    let answer = site.post(&with(json!({"os_template_id": 99, "memory": 65536}))).await;
-    assert_eq!(answer.refused("404/40450").sub_text(), "目标操作系统模板未找到: 99");
-    site.post(&with(json!({"memory": 65536}))).await.refused("503/50350");
-    site.post(&with(json!({"os_template_id": ISO}))).await.refused("404/40450");
+    let answer = site
+        .post(&with(json!({"os_template_id": 99, "memory": 65536})))
+        .await;
+    assert_eq!(
+        answer.refused("404/40450").sub_text(),
+        "目标操作系统模板未找到: 99"
+    );
+    site.post(&with(json!({"memory": 65536})))
+        .await
+        .refused("503/50350");
+    site.post(&with(json!({"os_template_id": ISO})))
+        .await
+        .refused("404/40450");
     assert!(site.core.now().vms.is_empty() && site.changes().is_empty());
 }
 
@@ -171,9 +267,20 @@ async fn fields_are_missing_of_the_wrong_type_or_out_of_range() {
     for field in ["cpu", "memory", "os_template_id", "quantity", "lease_term"] {
         let answer = site.post(&without(field)).await;
         assert_eq!(answer.refused("412/41201").sub_text(), format!("缺少参数{field}"));
-        for wrong in [json!("4"), json!(4.0), json!(4.5), json!(true), json!(null), json!([4]), json!(u64::MAX)] {
+        for wrong in [
+            json!("4"),
+            json!(4.0),
+            json!(4.5),
+            json!(true),
+            json!(null),
+            json!([4]),
+            json!(u64::MAX),
+        ] {
             let answer = site.post(&with(json!({field: wrong}))).await;
-            assert!(answer.refused("412/41202").sub_text().ends_with(field), "{field} {wrong}");
+            assert!(
+                answer.refused("412/41202").sub_text().ends_with(field),
+                "{field} {wrong}"
+            );
         }
     }
     for field in ["name", "password"] {
@@ -182,17 +289,29 @@ async fn fields_are_missing_of_the_wrong_type_or_out_of_range() {
         }
         for odd in ["a\u{1}b", "a\nb", &"x".repeat(256)] {
             let answer = site.post(&with(json!({field: odd}))).await;
-            assert!(answer.refused("412/41203").sub_text().starts_with(field), "{field}");
+            assert!(
+                answer.refused("412/41203").sub_text().starts_with(field),
+                "{field}"
+            );
         }
     }
     for field in ["cpu", "memory", "os_template_id", "quantity"] {
         for absurd in [0, -1, i64::MIN] {
             let answer = site.post(&with(json!({field: absurd}))).await;
-            assert!(answer.refused("412/41203").sub_text().starts_with(field), "{field} {absurd}");
+            assert!(
+                answer.refused("412/41203").sub_text().starts_with(field),
+                "{field} {absurd}"
+            );
         }
     }
-    for (field, absurd) in [("cpu", 1_000_000_000_000_000_000), ("memory", i64::MAX), ("quantity", 1_000_000)] {
-        site.post(&with(json!({field: absurd}))).await.refused("412/41203");
+    for (field, absurd) in [
+        ("cpu", 1_000_000_000_000_000_000),
+        ("memory", i64::MAX),
+        ("quantity", 1_000_000),
+    ] {
+        site.post(&with(json!({field: absurd})))
+            .await
+            .refused("412/41203");
     }
     assert!(site.core.now().vms.is_empty() && site.changes().is_empty());
 }
@@ -201,7 +320,11 @@ async fn fields_are_missing_of_the_wrong_type_or_out_of_range() {
 async fn any_integer_is_a_lease_and_unknown_fields_are_ignored() {
     let site = Site::new().await;
     for lease in [0, -5, 100, i64::MAX] {
-        let guest = site.post(&with(json!({"lease_term": lease, "colour": "blue"}))).await.good()[0].clone();
+        let guest = site
+            .post(&with(json!({"lease_term": lease, "colour": "blue"})))
+            .await
+            .good()[0]
+            .clone();
         assert_eq!(site.vm(&uuid_of(&guest)).record.lease_term, Some(lease));
     }
 }
@@ -211,24 +334,67 @@ async fn the_client_is_warned_of_what_is_not_done_to_the_letter() {
     let site = Site::new().await;
     let answer = site.post(&wish()).await;
     let warning = answer.header("babelvisor-warning").unwrap();
-    assert!(warning.contains("lease_term is recorded") && warning.contains("password is emulated"), "{warning}");
+    assert!(
+        warning.contains("lease_term is recorded") && warning.contains("password is emulated"),
+        "{warning}"
+    );
     assert!(!warning.contains("cpu"), "{warning}");
-    let enforcing = site.facing(Settings { leases_enforced: true, ..Settings::default() });
-    let answer = send(&*enforcing, "POST", "/api/guest", &[], wish().to_string().as_bytes()).await;
-    assert!(!answer.header("babelvisor-warning").unwrap().contains("lease_term"));
+    let enforcing = site.facing(Settings {
+        leases_enforced: true,
+        ..Settings::default()
+    });
+    let answer = send(
+        &*enforcing,
+        "POST",
+        "/api/guest",
+        &[],
+        wish().to_string().as_bytes(),
+    )
+    .await;
+    assert!(
+        !answer
+            .header("babelvisor-warning")
+            .unwrap()
+            .contains("lease_term")
+    );
 }
 
 #[tokio::test]
 async fn all_guests_of_a_call_fit_or_none_is_made() {
-    let hosts = HostsConfig { count: 2, memory: 10 * GIB, ..HostsConfig::default() };
-    let site = Site::with(Settings::default(), MemoryConfig { hosts, ..MemoryConfig::default() }).await;
-    site.post(&with(json!({"quantity": 5}))).await.refused("503/50350");
+    let hosts = HostsConfig {
+        count: 2,
+        memory: 10 * GIB,
+        ..HostsConfig::default()
+    };
+    let site = Site::with(
+        Settings::default(),
+        MemoryConfig {
+            hosts,
+            ..MemoryConfig::default()
+        },
+    )
+    .await;
+    site.post(&with(json!({"quantity": 5})))
+        .await
+        .refused("503/50350");
     assert!(site.core.now().vms.is_empty() && site.changes().is_empty() && site.jobs().await.is_empty());
     assert_eq!(site.guests("fits", 4).await.len(), 4);
 
-    let pools = vec![PoolConfig { name: "small".to_owned(), capacity: 7 * GIB }];
-    let site = Site::with(Settings::default(), MemoryConfig { pools, ..MemoryConfig::default() }).await;
-    site.post(&with(json!({"quantity": 3}))).await.refused("503/50350");
+    let pools = vec![PoolConfig {
+        name: "small".to_owned(),
+        capacity: 7 * GIB,
+    }];
+    let site = Site::with(
+        Settings::default(),
+        MemoryConfig {
+            pools,
+            ..MemoryConfig::default()
+        },
+    )
+    .await;
+    site.post(&with(json!({"quantity": 3})))
+        .await
+        .refused("503/50350");
     assert!(site.core.now().vms.is_empty() && site.changes().is_empty());
 }
 
@@ -237,20 +403,34 @@ async fn a_backend_that_is_down_has_no_room() {
     let site = Site::new().await;
     site.control.disconnect();
     let backend = babelvisor_core::model::BackendId::new("sim");
-    support::eventually("the backend is down", || (!site.core.now().backend_up(&backend)).then_some(())).await;
+    support::eventually("the backend is down", || {
+        (!site.core.now().backend_up(&backend)).then_some(())
+    })
+    .await;
     site.post(&wish()).await.refused("503/50350");
 }
 
 #[tokio::test]
 async fn hostile_names_are_names() {
     let site = Site::new().await;
-    for name in ["<name>&\"'", "../../etc/passwd", "x; rm -rf /", "名字", " ", "{{7*7}}", "a".repeat(255).as_str()] {
+    for name in [
+        "<name>&\"'",
+        "../../etc/passwd",
+        "x; rm -rf /",
+        "名字",
+        " ",
+        "{{7*7}}",
+        "a".repeat(255).as_str(),
+    ] {
         let uuid = site.guest(name).await;
         let guest = site.get(&format!("/api/guest/{uuid}")).await.good().clone();
         assert_eq!(guest["name"], name);
     }
     let raw = site.get("/api/guests").await.bytes;
-    assert!(String::from_utf8(raw).unwrap().contains("名字"), "text beyond ASCII is sent as it is");
+    assert!(
+        String::from_utf8(raw).unwrap().contains("名字"),
+        "text beyond ASCII is sent as it is"
+    );
 }
 
 #[tokio::test]
@@ -270,19 +450,32 @@ async fn bodies_that_are_no_json_object() {
         site.send("POST", "/api/guest", body).await.refused(code);
     }
     let deep = "[".repeat(10_000);
-    site.send("POST", "/api/guest", deep.as_bytes()).await.refused("400");
+    site.send("POST", "/api/guest", deep.as_bytes())
+        .await
+        .refused("400");
     // Without a content type an empty body is one without fields, and a good one is read all the same.
     let answer = send(&*site.frontend, "POST", "/api/guest", &[], b"").await;
     assert_eq!(answer.refused("412/41201").sub_text(), "缺少参数cpu");
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    send(&*site.frontend, "POST", "/api/guest", &form, wish().to_string().as_bytes()).await.good();
+    send(
+        &*site.frontend,
+        "POST",
+        "/api/guest",
+        &form,
+        wish().to_string().as_bytes(),
+    )
+    .await
+    .good();
 }
 
 #[tokio::test]
 async fn a_viewer_creates_nothing() {
     let site = Site::new().await;
     let role = babelvisor_core::model::Role::Viewer;
-    let viewer = site.facing(Settings { role, ..Settings::default() });
+    let viewer = site.facing(Settings {
+        role,
+        ..Settings::default()
+    });
     let answer = send(&*viewer, "POST", "/api/guest", &[], wish().to_string().as_bytes()).await;
     answer.refused("403/40301");
     assert!(site.core.now().vms.is_empty());

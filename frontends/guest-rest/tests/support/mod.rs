@@ -55,14 +55,19 @@ pub struct Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// `412/41203`, or `200` where there is no branch.
     pub fn code(&self) -> String {
         let state = &self.body["state"];
         let trunk = state["code"].as_str().expect("a code is a string");
-        state["sub"]["code"].as_str().map_or_else(|| trunk.to_owned(), |sub| format!("{trunk}/{sub}"))
+        state["sub"]["code"]
+            .as_str()
+            .map_or_else(|| trunk.to_owned(), |sub| format!("{trunk}/{sub}"))
     }
 
     pub fn sub_text(&self) -> &str {
@@ -90,16 +95,36 @@ impl Site {
     pub async fn with(settings: Settings, config: MemoryConfig) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
-        let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path)).await.unwrap().expect("a store");
+        let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path))
+            .await
+            .unwrap()
+            .expect("a store");
         let registry = Registry::new(Arc::new(store));
         let backend_id = BackendId::new("sim");
-        let image = ImageConfig { name: "debian".to_owned(), size: 2 * GIB, pool: None, format: VolumeFormat::Qcow2 };
-        let memory = MemoryBackend::new(backend_id.clone(), MemoryConfig { images: vec![image], ..config });
+        let image = ImageConfig {
+            name: "debian".to_owned(),
+            size: 2 * GIB,
+            pool: None,
+            format: VolumeFormat::Qcow2,
+        };
+        let memory = MemoryBackend::new(
+            backend_id.clone(),
+            MemoryConfig {
+                images: vec![image],
+                ..config
+            },
+        );
         let control = memory.control();
         let backends: HashMap<BackendId, Arc<dyn Backend>> =
             HashMap::from([(backend_id.clone(), memory as Arc<dyn Backend>)]);
-        for (name, number, kind) in [("debian", DEBIAN, ImageKind::Disk), ("netinst", ISO, ImageKind::Iso)] {
-            registry.seed_image(image_seed(&backend_id, name, number, kind)).await.expect("an image");
+        for (name, number, kind) in [
+            ("debian", DEBIAN, ImageKind::Disk),
+            ("netinst", ISO, ImageKind::Iso),
+        ] {
+            registry
+                .seed_image(image_seed(&backend_id, name, number, kind))
+                .await
+                .expect("an image");
         }
 
         let inventory = Arc::new(Inventory::default());
@@ -123,11 +148,24 @@ impl Site {
         );
         let running = engine.start(changes);
         let core = Core::new(inventory, registry, engine, backends, keyring, Policy::default());
-        eventually("the backend is up", || core.now().backend_up(&backend_id).then_some(())).await;
-        eventually("the topology is known", || (!core.now().pools.is_empty()).then_some(())).await;
+        eventually("the backend is up", || {
+            core.now().backend_up(&backend_id).then_some(())
+        })
+        .await;
+        eventually("the topology is known", || {
+            (!core.now().pools.is_empty()).then_some(())
+        })
+        .await;
         let frontend = GuestRest::new(core.clone(), settings);
         control.clear_call_log();
-        Self { core, control, frontend, upkeep, engine: running, _folder: folder }
+        Self {
+            core,
+            control,
+            frontend,
+            upkeep,
+            engine: running,
+            _folder: folder,
+        }
     }
 
     /// The same core behind other settings.
@@ -148,7 +186,12 @@ impl Site {
     }
 
     pub async fn patch(&self, uuid: &str, body: &Value) -> Answer {
-        self.send("PATCH", &format!("/api/guest/{uuid}"), body.to_string().as_bytes()).await
+        self.send(
+            "PATCH",
+            &format!("/api/guest/{uuid}"),
+            body.to_string().as_bytes(),
+        )
+        .await
     }
 
     pub async fn post(&self, body: &Value) -> Answer {
@@ -156,7 +199,14 @@ impl Site {
     }
 
     pub async fn send(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        send(&*self.frontend, method, target, &[("content-type", "application/json")], body).await
+        send(
+            &*self.frontend,
+            method,
+            target,
+            &[("content-type", "application/json")],
+            body,
+        )
+        .await
     }
 
     /// Creates guests and waits until they run. Their uuids.
@@ -197,7 +247,11 @@ impl Site {
             if seen["status"] == status {
                 return seen;
             }
-            assert!(Instant::now() < deadline, "status {} never became {status}", seen["status"]);
+            assert!(
+                Instant::now() < deadline,
+                "status {} never became {status}",
+                seen["status"]
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -206,7 +260,12 @@ impl Site {
     pub async fn settled(&self, uuid: &str) {
         let id: VmId = uuid.parse().expect("a uuid");
         eventually("the guest is settled", || {
-            self.core.now().vms.get(&id).is_none_or(|vm| vm.activity.is_none()).then_some(())
+            self.core
+                .now()
+                .vms
+                .get(&id)
+                .is_none_or(|vm| vm.activity.is_none())
+                .then_some(())
         })
         .await;
     }
@@ -214,30 +273,54 @@ impl Site {
     /// Waits until the guest is gone.
     pub async fn gone(&self, uuid: &str) {
         let id: VmId = uuid.parse().expect("a uuid");
-        eventually("the guest is gone", || (!self.core.now().vms.contains_key(&id)).then_some(())).await;
+        eventually("the guest is gone", || {
+            (!self.core.now().vms.contains_key(&id)).then_some(())
+        })
+        .await;
     }
 
     pub async fn jobs(&self) -> Vec<Job> {
-        let filter = JobFilter { unfinished: false, limit: 0 };
+        let filter = JobFilter {
+            unfinished: false,
+            limit: 0,
+        };
         self.core.registry().store().jobs(&filter).await.expect("jobs")
     }
 
     /// Every change that the hypervisor was asked for.
     pub fn changes(&self) -> Vec<CallRecord> {
-        let reads = [Method::List, Method::Get, Method::Topology, Method::Console, Method::ConsolePassword];
-        self.control.call_log().into_iter().filter(|call| !reads.contains(&call.method)).collect()
+        let reads = [
+            Method::List,
+            Method::Get,
+            Method::Topology,
+            Method::Console,
+            Method::ConsolePassword,
+        ];
+        self.control
+            .call_log()
+            .into_iter()
+            .filter(|call| !reads.contains(&call.method))
+            .collect()
     }
 
-    pub async fn annotate(&self, uuid: &str, change: impl Fn(&mut babelvisor_core::model::VmRecord) + Send + Sync) {
+    pub async fn annotate(
+        &self,
+        uuid: &str,
+        change: impl Fn(&mut babelvisor_core::model::VmRecord) + Send + Sync,
+    ) {
         let change = |record: &mut babelvisor_core::model::VmRecord| {
             change(record);
             Ok(())
         };
-        self.core.annotate(&administrator(), self.vm(uuid).id, change).await.expect("annotated");
+        self.core
+            .annotate(&administrator(), self.vm(uuid).id, change)
+            .await
+            .expect("annotated");
     }
 
     pub async fn trash(&self, uuid: &str) {
-        self.annotate(uuid, |record| record.trashed_at = Some(Timestamp::now())).await;
+        self.annotate(uuid, |record| record.trashed_at = Some(Timestamp::now()))
+            .await;
     }
 }
 
@@ -282,7 +365,10 @@ pub async fn send(
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         body: body.to_vec().into(),
         scheme: "http",
         host: "gw.example:8008".to_owned(),
@@ -296,12 +382,21 @@ pub async fn send(
                 .flat_map(|path| path.param_names())
                 .filter_map(|name| Some((name, params.get(name)?.to_owned())))
                 .collect();
-            let routed = Routed { operations: vec![operation.id.as_str()], params };
+            let routed = Routed {
+                operations: vec![operation.id.as_str()],
+                params,
+            };
             (frontend.answer(routed, request).await, Some(operation))
         }
-        Route::Found { operation, .. } => {
-            (frontend.refuse(Refusal::NotBuilt { operation: operation.id.as_str() }, &request), None)
-        }
+        Route::Found { operation, .. } => (
+            frontend.refuse(
+                Refusal::NotBuilt {
+                    operation: operation.id.as_str(),
+                },
+                &request,
+            ),
+            None,
+        ),
         Route::WrongMethod { allowed } => (frontend.refuse(Refusal::WrongMethod { allowed }, &request), None),
         Route::UnknownPath => (frontend.refuse(Refusal::UnknownPath, &request), None),
         Route::Candidates(_) => panic!("no address of this dialect has several operations"),
@@ -313,20 +408,43 @@ pub async fn send(
 #[track_caller]
 pub fn read(reply: Reply, operation: Option<&Operation>) -> Answer {
     let body: Value = serde_json::from_slice(&reply.body).expect("every answer is JSON");
-    let kind = reply.headers.iter().find(|(name, _)| *name == "content-type").expect("a content type");
+    let kind = reply
+        .headers
+        .iter()
+        .find(|(name, _)| *name == "content-type")
+        .expect("a content type");
     assert_eq!(kind.1, "application/json; charset=utf-8");
     for (name, value) in &reply.headers {
-        assert!(value.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "header {name} is plain text: {value}");
+        assert!(
+            value.chars().all(|c| c == ' ' || c.is_ascii_graphic()),
+            "header {name} is plain text: {value}"
+        );
     }
     let state = &body["state"];
     assert_eq!(state["code"], reply.status.to_string(), "{body}");
     let table = contract(Dialect::GuestRest).errors();
-    let trunk = table.row(state["code"].as_str().unwrap()).expect("a code of the table");
-    assert_eq!((state["en-us"].as_str(), state["zh-cn"].as_str()), (trunk.en.as_deref(), trunk.zh.as_deref()));
+    let trunk = table
+        .row(state["code"].as_str().unwrap())
+        .expect("a code of the table");
+    assert_eq!(
+        (state["en-us"].as_str(), state["zh-cn"].as_str()),
+        (trunk.en.as_deref(), trunk.zh.as_deref())
+    );
     if let Some(sub) = state.get("sub") {
-        let row = table.row(sub["code"].as_str().unwrap()).expect("a branch of the table");
-        assert!(!row.never_sent && row.parent.as_deref() == state["code"].as_str(), "{body}");
-        assert!(sub["zh-cn"].as_str().unwrap().contains(row.zh.as_deref().unwrap()), "{body}");
+        let row = table
+            .row(sub["code"].as_str().unwrap())
+            .expect("a branch of the table");
+        assert!(
+            !row.never_sent && row.parent.as_deref() == state["code"].as_str(),
+            "{body}"
+        );
+        assert!(
+            sub["zh-cn"]
+                .as_str()
+                .unwrap()
+                .contains(row.zh.as_deref().unwrap()),
+            "{body}"
+        );
     }
     if reply.status == 200 {
         let operation = operation.expect("only an operation succeeds");
@@ -336,7 +454,12 @@ pub fn read(reply: Reply, operation: Option<&Operation>) -> Answer {
             assert!(bare_patch, "{}: {violations:?} in {body}", operation.id);
         }
     }
-    Answer { status: reply.status, headers: reply.headers, body, bytes: reply.body.to_vec() }
+    Answer {
+        status: reply.status,
+        headers: reply.headers,
+        body,
+        bytes: reply.body.to_vec(),
+    }
 }
 
 /// Polls until `look` finds something.

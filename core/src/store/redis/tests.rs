@@ -378,6 +378,31 @@ async fn a_server_that_comes_back_is_used_again() {
     }
 }
 
+/// Gateways outlive the server: its restart must not hand their running jobs to others.
+#[tokio::test]
+async fn a_lease_outlives_a_restart_of_the_server() {
+    let mut server = RedisServer::start().await;
+    let store = connect(&server).await;
+    let submitted = store
+        .submit(&create(None), Vec::new(), admission(Some("w")))
+        .await
+        .unwrap();
+    let Submitted::Claimed(claim) = submitted else {
+        panic!("not claimed: {submitted:?}");
+    };
+    server.restart().await;
+    let thief = connect(&server).await;
+    let (worker, east) = (WorkerId("thief".to_owned()), [BackendId::new("east")]);
+    let stolen = thief
+        .claim(&worker, &east, PATIENCE, Duration::from_millis(300))
+        .await
+        .unwrap();
+    assert!(stolen.is_none(), "stolen: {stolen:?}");
+    store.renew(&claim, Duration::from_millis(1)).await.unwrap();
+    let claimed = thief.claim(&worker, &east, PATIENCE, PATIENCE).await.unwrap();
+    assert_eq!(claimed.unwrap().claim.epoch, claim.epoch + 1);
+}
+
 /// An answer that never arrives: the submit is repeated and recognises its own job.
 #[tokio::test]
 async fn a_submit_whose_answer_was_lost_is_recognised() {

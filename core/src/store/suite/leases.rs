@@ -81,10 +81,11 @@ pub(super) async fn a_renewed_lease_is_kept(rig: &mut impl Rig) {
     let direct = claim_directly(&*store, &job_on(VmId::random()), "w", SHORT).await;
     enqueue(&*store, &job_on(VmId::random())).await;
     let queued = must_claim(&*store, "w", SHORT).await.claim;
+    // Renewed for long enough that a slow machine does not look like a lost lease.
     let until = Instant::now() + SHORT * 5;
     while Instant::now() < until {
-        store.renew(&direct, SHORT * 2).await.unwrap();
-        store.renew(&queued, SHORT * 2).await.unwrap();
+        store.renew(&direct, SHORT * 10).await.unwrap();
+        store.renew(&queued, SHORT * 10).await.unwrap();
         let stolen = other
             .claim(&worker("thief"), &[backend()], LONG, SHORT / 5)
             .await
@@ -112,7 +113,7 @@ pub(super) async fn finishing_twice_is_harmless(rig: &mut impl Rig) {
 pub(super) async fn a_named_lease_has_one_holder(rig: &mut impl Rig) {
     let (store, other) = (rig.store(), rig.other().await);
     let (a, b) = (worker("a"), worker("b"));
-    assert!(store.lease("reaper", &a, SHORT).await.unwrap());
+    assert!(store.lease("reaper", &a, LONG).await.unwrap());
     assert!(!other.lease("reaper", &b, SHORT).await.unwrap());
     assert!(store.lease("reaper", &a, SHORT).await.unwrap());
     assert!(other.lease("schedules", &b, LONG).await.unwrap());

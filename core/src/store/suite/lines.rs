@@ -126,12 +126,13 @@ pub(super) async fn random_load_never_deadlocks_or_overlaps(rig: &mut impl Rig) 
         tasks.push(tokio::spawn(async move {
             let mut random = StdRng::seed_from_u64(100 + seed);
             while let Some(claimed) = store
-                .claim(&worker(&format!("w{seed}")), &[backend()], SHORT * 4, SHORT * 10)
+                .claim(&worker(&format!("w{seed}")), &[backend()], LONG, SHORT * 10)
                 .await
                 .unwrap()
             {
                 if random.random_ratio(1, 20) {
-                    // This worker dies before its first step.
+                    // This worker dies before its first step, shortly before its lease ends.
+                    store.renew(&claimed.claim, SHORT / 5).await.unwrap();
                     continue;
                 }
                 for subject in &claimed.job.subjects {

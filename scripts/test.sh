@@ -45,7 +45,7 @@ cargo_deny() {
 
 step install scripts/install.sh
 step format cargo fmt --all --check
-step lints cargo clippy --locked --workspace --all-targets -- -D warnings
+step lints cargo clippy --locked --workspace --all-targets --features babelvisor-conformance/bench -- -D warnings
 # Built once and before the tests: several test programs would otherwise build it at the same time.
 step guest scripts/guest-image.sh "$REPO/.work/guest"
 

@@ -98,7 +98,9 @@ async fn measure(binary: &std::path::Path, size: u32) -> Outcome<()> {
 async fn power(address: SocketAddr, raw: &Raw, victim: &str, size: u32) -> Outcome<()> {
     let ours = load::median_of(30, async || {
         load::switch(address, victim, "_force_shutdown", 5).await?;
-        load::switch(address, victim, "_boot", 1).await
+        raw.expect_running(victim, false)?;
+        load::switch(address, victim, "_boot", 1).await?;
+        raw.expect_running(victim, true)
     })
     .await?;
     let floor = raw.time_power(victim)?;

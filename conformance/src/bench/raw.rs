@@ -56,6 +56,18 @@ impl Raw {
         .map(Some)
     }
 
+    /// Refuses to go on with an answer that was quick and wrong.
+    pub(crate) fn expect_running(&self, uuid: &str, running: bool) -> Outcome<()> {
+        if self.connection.lookup_domain_by_uuid_string(uuid)?.is_active()? == running {
+            return Ok(());
+        }
+        Err(format!(
+            "the gateway showed {uuid} as {}, libvirt does not",
+            if running { "on" } else { "off" }
+        )
+        .into())
+    }
+
     /// Off and on again.
     pub(crate) fn time_power(&self, uuid: &str) -> Outcome<Duration> {
         let domain = self.connection.lookup_domain_by_uuid_string(uuid)?;

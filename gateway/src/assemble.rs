@@ -25,7 +25,8 @@ use crate::config::{BackendEntry, BackendKind, Config, DialectName, Listen, Stor
 /// The running parts behind the listeners.
 pub(crate) struct Parts {
     pub(crate) core: Arc<Core>,
-    pub(crate) tasks: JoinSet<()>,
+    /// Ends everything when dropped.
+    pub(crate) _tasks: JoinSet<()>,
 }
 
 /// Opens the configured store.
@@ -123,13 +124,16 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
         tasks.spawn(lapse::enforce(core.clone(), settings));
     }
     tasks.spawn(crate::serve::purge_jobs(core.clone(), config.jobs.keep_hours));
-    Ok(Parts { core, tasks })
+    Ok(Parts { core, _tasks: tasks })
 }
 
 fn backend(entry: &BackendEntry) -> Result<(BackendId, Arc<dyn Backend>)> {
     let id = BackendId::new(&entry.id);
     let backend: Arc<dyn Backend> = match &entry.kind {
-        BackendKind::Libvirt(config) => babelvisor_libvirt::LibvirtBackend::new(id.clone(), config.clone())?,
+        BackendKind::Libvirt(config) => Arc::new(babelvisor_libvirt::LibvirtBackend::start(
+            id.clone(),
+            config.clone(),
+        )?),
         BackendKind::Memory(config) => babelvisor_memory::MemoryBackend::new(id.clone(), (**config).clone()),
     };
     Ok((id, backend))
@@ -154,7 +158,8 @@ pub(crate) fn listener(config: &Config, core: &Arc<Core>, listen: &Listen) -> Li
 fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
     let (dialect, frontend): (Dialect, Arc<dyn Frontend>) = match name {
         DialectName::GuestRest => {
-            let settings = config.guest_rest.clone();
+            let mut settings = config.guest_rest.clone();
+            settings.leases_enforced |= config.lease_terms.enforce;
             (
                 Dialect::GuestRest,
                 babelvisor_guest_rest::GuestRest::new(core.clone(), settings),

@@ -67,6 +67,9 @@ pub(crate) struct ServeOptions {
     /// A libvirt host to drive, in place of the configured backends; may be given several times
     #[arg(long, value_name = "URI")]
     pub(crate) libvirt: Vec<String>,
+    /// How new machines on those hosts run; `auto` takes KVM where the host says that it has it
+    #[arg(long, value_enum, requires = "libvirt")]
+    pub(crate) accel: Option<AccelName>,
     /// Where all dialects listen, in place of the configured listeners
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
@@ -106,6 +109,17 @@ pub(crate) struct AddAccount {
     pub(crate) unverified: bool,
     #[command(flatten)]
     pub(crate) common: ConfigOption,
+}
+
+/// How new machines run.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum AccelName {
+    /// KVM where the host has it, else QEMU's translator
+    Auto,
+    /// Hardware virtualisation
+    Kvm,
+    /// QEMU's translator
+    Tcg,
 }
 
 /// What an account may do.

@@ -20,13 +20,15 @@ impl World {
         if let Some(mine) = self.own_volume(job, &spec.pool, &spec.name)? {
             return Ok(mine);
         }
-        if spec.capacity == 0 {
-            return Err(Error::invalid("capacity", "a volume needs at least 1 byte"));
-        }
+        let mut capacity = spec.capacity;
         let origin = match &spec.source {
+            VolumeSource::Blank if capacity == 0 => {
+                return Err(Error::invalid("capacity", "a blank volume needs at least 1 byte"));
+            }
             VolumeSource::Blank => Origin::Blank,
             VolumeSource::Copy { image, format } => {
-                self.image(image, *format, spec.capacity)?;
+                let base = self.image(image, *format, capacity)?;
+                capacity = capacity.max(self.capacity_of(&base));
                 Origin::Copy
             }
             VolumeSource::Layer { image, format } => {
@@ -36,11 +38,12 @@ impl World {
                         "only a qcow2 volume can be a layer over an image",
                     ));
                 }
-                let base = self.image(image, *format, spec.capacity)?;
+                let base = self.image(image, *format, capacity)?;
+                capacity = capacity.max(self.capacity_of(&base));
                 Origin::Layer { base }
             }
         };
-        self.add_volume(&spec.pool, &spec.name, spec.capacity, spec.format, origin, job)
+        self.add_volume(&spec.pool, &spec.name, capacity, spec.format, origin, job)
     }
 
     /// Makes the volume with a VM's first-boot set-up.
@@ -184,8 +187,13 @@ impl World {
         }
     }
 
+    /// The virtual size of the volume with this native key.
+    fn capacity_of(&self, native: &str) -> u64 {
+        self.disks.get(native).map_or(0, |disk| disk.volume.capacity)
+    }
+
     /// Finds an image by native key, `pool/name`, or a name that is in one pool only; its layout must be the
-    /// declared one and it must fit into `capacity`.
+    /// declared one and it must fit into `capacity`, unless that is 0.
     fn image(&self, key: &str, format: VolumeFormat, capacity: u64) -> Result<String> {
         let by_path = key
             .split_once('/')
@@ -214,7 +222,7 @@ impl World {
             );
             return Err(Error::invalid("format", detail));
         }
-        if capacity < disk.volume.capacity {
+        if capacity != 0 && capacity < disk.volume.capacity {
             let detail = format!(
                 "the volume has {capacity} bytes, image {key} needs {}",
                 disk.volume.capacity

@@ -35,7 +35,7 @@ pub struct VolumeSpec {
     pub pool: String,
     /// Name within the pool; carries the VM's id, so that a second try finds its own volume.
     pub name: String,
-    /// Virtual size in bytes.
+    /// Virtual size in bytes; 0 for a copy or layer means as large as its image.
     pub capacity: u64,
     /// Layout to make.
     pub format: VolumeFormat,

@@ -132,12 +132,14 @@ impl Registry {
         let id = FlavorId::computed(&BackendId::new("config"), &seed.name);
         loop {
             let old = self.store.get(RecordKind::Flavor, &id.simple()).await?;
-            let (short_id, expect) = match &old {
-                Some(record) => (
+            let (short_id, expect) = match (&seed.short_id, &old) {
+                (Some(short_id), Some(record)) => (short_id.clone(), Expect::Version(record.version)),
+                (Some(short_id), None) => (short_id.clone(), Expect::Absent),
+                (None, Some(record)) => (
                     decode::<Flavor>(record)?.short_id,
                     Expect::Version(record.version),
                 ),
-                None => (random_text(10), Expect::Absent),
+                (None, None) => (random_text(10), Expect::Absent),
             };
             let flavor = Flavor {
                 id,

@@ -34,13 +34,13 @@ pub(crate) fn load(options: &ServeOptions) -> Result<Config, ConfigError> {
             .libvirt
             .iter()
             .enumerate()
-            .map(|(place, uri)| BackendEntry::libvirt(&format!("libvirt-{}", place + 1), uri))
+            .map(|(place, uri)| BackendEntry::libvirt(&format!("libvirt-{}", place + 1), uri, options.accel))
             .collect();
     }
     if config.backend.is_empty() {
         config
             .backend
-            .push(BackendEntry::libvirt("libvirt-1", "qemu:///system"));
+            .push(BackendEntry::libvirt("libvirt-1", "qemu:///system", None));
     }
     if let Some(address) = options.listen {
         config.listen = vec![Listen::all_dialects(address)];

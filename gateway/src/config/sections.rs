@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::catalogue::{FlavorEntry, ImageEntry};
 use super::{ConfigError, default_state_dir};
+use crate::cli::AccelName;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -276,10 +277,16 @@ pub(crate) enum BackendKind {
 
 impl BackendEntry {
     /// A libvirt host with defaults.
-    pub(crate) fn libvirt(id: &str, uri: &str) -> Self {
+    pub(crate) fn libvirt(id: &str, uri: &str, accel: Option<AccelName>) -> Self {
+        let mut config = babelvisor_libvirt::LibvirtConfig::new(uri);
+        config.accel = match accel {
+            None | Some(AccelName::Auto) => babelvisor_libvirt::Accel::Auto,
+            Some(AccelName::Kvm) => babelvisor_libvirt::Accel::Kvm,
+            Some(AccelName::Tcg) => babelvisor_libvirt::Accel::Tcg,
+        };
         Self {
             id: id.to_owned(),
-            kind: BackendKind::Libvirt(babelvisor_libvirt::LibvirtConfig::new(uri)),
+            kind: BackendKind::Libvirt(config),
         }
     }
 

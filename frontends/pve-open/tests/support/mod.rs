@@ -287,11 +287,13 @@ impl Site {
         self.core.now().by_short_id(id).expect("the machine").clone()
     }
 
-    /// Waits until no job is at the machine.
+    /// Waits until no job is at the machine and what the last one did is known.
     pub async fn settled(&self, id: &str) -> Arc<Vm> {
         eventually("the machine is settled", || {
             let vm = self.core.now().by_short_id(id)?.clone();
-            (vm.activity.is_none()).then_some(vm)
+            // The job's end and what it made of the record come as two changes.
+            let recorded = vm.record.planned.is_none() || vm.record.fault.is_some();
+            (vm.activity.is_none() && recorded).then_some(vm)
         })
         .await
     }

@@ -56,6 +56,7 @@ async fn whole_life(which: Which) {
 
 /// Made, read, changed and removed through Guest REST; watched through pve-open.
 async fn guest_rest_owns_it(client: Client, setup: &Setup, evidence: &mut Evidence) {
+    let others = client.machines().await;
     let uuid = client.create_guest("reef").await;
     client.until_status(&uuid, 1).await;
     evidence.saw(GUEST, "guest.create");
@@ -96,7 +97,7 @@ async fn guest_rest_owns_it(client: Client, setup: &Setup, evidence: &mut Eviden
     assert_eq!(patched["data"]["remark"], "zabbix");
     evidence.saw(GUEST, "guest.update");
 
-    let machine = client.new_machine(&[]).await;
+    let machine = client.new_machine(&others).await;
     client.until_machine(&machine, "2").await;
 
     let act = |action: &'static str| {
@@ -179,10 +180,11 @@ async fn pve_open_owns_it(client: Client, evidence: &mut Evidence) {
     client.until_gone(&uuid).await;
     evidence.saw(PVE, "pve.delete");
 
+    let others = client.machines().await;
     let rent = json!({"packageId": "smallflavo", "imageId": "1", "periodType": 1, "periodNumber": 1});
     let answer = client.post("/v1/pve/open/createRent", &rent).await;
     assert_eq!(answer["code"], 0, "{answer}");
-    let id = client.new_machine(&[]).await;
+    let id = client.new_machine(&others).await;
     job_ended(client, "pve.createRent").await;
     client.until_machine(&id, "0").await;
     let rented = client.pve("GET", &format!("/v1/pve/open/one/{id}")).await;

@@ -65,8 +65,8 @@ impl LibvirtBackend {
         &self.id
     }
 
-    pub(crate) fn memory(&self) -> &Memory {
-        &self.memory
+    pub(crate) fn memory(&self) -> Arc<Memory> {
+        Arc::clone(&self.memory)
     }
 
     fn driver(&self) -> Driver {

@@ -229,6 +229,7 @@ fn nic(
                 .addresses
                 .iter()
                 .filter_map(|(address, _)| address.parse().ok())
+                .filter(reachable)
         })
         .collect();
     found.sort();
@@ -255,6 +256,14 @@ fn graphics(graphics: &GraphicsXml) -> Option<Graphics> {
         listen: graphics.listen.clone(),
         has_password: graphics.password.is_some(),
     })
+}
+
+/// Whether others can reach a guest by this address: every interface has a link-local one, even without a network.
+fn reachable(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback() && !v6.is_unspecified(),
+    }
 }
 
 /// The protocols that the core knows.

@@ -115,13 +115,14 @@ impl Memory {
             .remove(path);
     }
 
-    /// Remembers or (with nothing) forgets what a guest's agent said of its addresses.
-    pub(crate) fn set_agent_addresses(&self, domain: Uuid, addresses: Option<Vec<GuestInterface>>) {
+    /// Remembers or (with nothing) forgets what a guest's agent said of its addresses; says whether that is new.
+    pub(crate) fn set_agent_addresses(&self, domain: Uuid, addresses: Option<Vec<GuestInterface>>) -> bool {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        match addresses {
-            Some(addresses) => agents.insert(domain, addresses),
+        let before = match &addresses {
+            Some(addresses) => agents.insert(domain, addresses.clone()),
             None => agents.remove(&domain),
         };
+        before != addresses
     }
 
     fn agent_addresses(&self, domain: Uuid) -> Vec<GuestInterface> {

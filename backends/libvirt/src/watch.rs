@@ -1,27 +1,31 @@
 //! From a host's events to the core's: what changed is read again, one call a domain.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use babelvisor_core::backend::BackendEvent;
 use babelvisor_core::model::{AgentState, PowerState, VmFacts, VmId};
 use babelvisor_core::{Error, ErrorKind};
 use futures_util::stream::{self, StreamExt as _};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use uuid::Uuid;
 
 use crate::backend::LibvirtBackend;
-use crate::connection::CallError;
 use crate::connection::events::HostEvent;
+use crate::connection::{CallError, Host};
 use crate::ffi;
 use crate::raw::{AddressSource, DomainChange, RawEvent};
+use crate::read::Memory;
 
 /// How long reading one domain or the whole host may take.
 const READ: Duration = Duration::from_secs(30);
 /// How long a guest's agent may think about its addresses.
 const AGENT: Duration = Duration::from_secs(10);
 /// When a started guest is looked at again: a DHCP lease makes no event.
-const LEASE_LOOKS: [u64; 6] = [2, 4, 8, 15, 30, 60];
+const LEASE_LOOKS: [u64; 13] = [1, 2, 4, 6, 8, 11, 15, 20, 30, 45, 60, 120, 300];
+/// Guests' agents that are asked at once: a few that hang must not use up the slow lane.
+const AGENTS: usize = 2;
 /// Domains that are read at once.
 const PARALLEL: usize = 4;
 /// Pause after a failed reading of the whole host.
@@ -33,11 +37,18 @@ struct Dirty {
     everything: bool,
     topology: bool,
     domains: Vec<Uuid>,
+    /// Those of `domains` that nothing happened to: addresses are awaited.
+    looks: Vec<Uuid>,
     agents: Vec<Uuid>,
     down: Option<String>,
 }
 
 impl Dirty {
+    fn look_again(&mut self, due: Vec<Uuid>) {
+        self.domains.extend(&due);
+        self.looks = due;
+    }
+
     fn note(&mut self, event: HostEvent, later: &mut Later) {
         match event {
             HostEvent::Up => {
@@ -55,7 +66,10 @@ impl Dirty {
             }
             HostEvent::Raw(RawEvent::Domain { uuid, change, .. }) => {
                 match change {
-                    DomainChange::Agent { connected: true } => self.agents.push(uuid),
+                    DomainChange::Agent { connected: true } => {
+                        self.agents.push(uuid);
+                        later.start(uuid);
+                    }
                     DomainChange::Lifecycle {
                         event: STARTED | RESUMED,
                         ..
@@ -114,36 +128,41 @@ impl Later {
 /// Runs until `out` closes.
 pub(crate) async fn run(backend: &LibvirtBackend, out: mpsc::Sender<BackendEvent>) {
     let mut events = backend.host().subscribe();
-    let mut later = Later::default();
+    let (agents, mut answered) = Agents::new(backend);
+    let mut watch = Watch {
+        backend,
+        out,
+        later: Later::default(),
+        agents,
+    };
     // Whatever happened before we listened is covered by reading everything once.
     let mut dirty = Dirty::default();
     match backend.host().status() {
-        status if status.is_up() => dirty.note(HostEvent::Up, &mut later),
-        status => dirty.note(HostEvent::Down(status.reason()), &mut later),
+        status if status.is_up() => dirty.note(HostEvent::Up, &mut watch.later),
+        status => dirty.note(HostEvent::Down(status.reason()), &mut watch.later),
     }
     loop {
-        if settle(backend, std::mem::take(&mut dirty), &mut later, &out)
-            .await
-            .is_err()
-        {
+        if watch.settle(std::mem::take(&mut dirty)).await.is_err() {
             return;
         }
+        let next = watch.later.next();
         let wake = async {
-            match later.next() {
+            match next {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = out.closed() => return,
-            () = wake => dirty.domains = later.due(Instant::now()),
-            event = events.recv() => take(event, &mut dirty, &mut later),
+            () = watch.out.closed() => return,
+            () = wake => dirty.look_again(watch.later.due(Instant::now())),
+            Some(uuid) = answered.recv() => dirty.domains.push(uuid),
+            event = events.recv() => take(event, &mut dirty, &mut watch.later),
         }
         // What has piled up meanwhile is settled together.
         loop {
             match events.try_recv() {
-                Ok(event) => dirty.note(event, &mut later),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => dirty.note(HostEvent::Up, &mut later),
+                Ok(event) => dirty.note(event, &mut watch.later),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => dirty.note(HostEvent::Up, &mut watch.later),
                 Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => break,
             }
         }
@@ -159,123 +178,171 @@ fn take(event: Result<HostEvent, broadcast::error::RecvError>, dirty: &mut Dirty
     }
 }
 
+/// Asks guests' agents for addresses in the background, because an agent may take its time or hang.
+struct Agents {
+    host: Host,
+    memory: Arc<Memory>,
+    permits: Arc<Semaphore>,
+    answered: mpsc::UnboundedSender<Uuid>,
+}
+
+impl Agents {
+    fn new(backend: &LibvirtBackend) -> (Agents, mpsc::UnboundedReceiver<Uuid>) {
+        let (answered, inbox) = mpsc::unbounded_channel();
+        let agents = Agents {
+            host: backend.host().clone(),
+            memory: backend.memory(),
+            permits: Arc::new(Semaphore::new(AGENTS)),
+            answered,
+        };
+        (agents, inbox)
+    }
+
+    /// Asks one agent; a new answer makes its domain be read again.
+    fn ask(&self, uuid: Uuid) {
+        let (host, memory) = (self.host.clone(), Arc::clone(&self.memory));
+        let (permits, answered) = (Arc::clone(&self.permits), self.answered.clone());
+        tokio::spawn(async move {
+            let Ok(_permit) = permits.acquire().await else {
+                return;
+            };
+            let asked = host
+                .slow(Instant::now() + AGENT, move |connection| {
+                    let domain = connection.lookup_domain_by_uuid(uuid)?;
+                    Ok(ffi::interface_addresses(&domain, AddressSource::Agent)?)
+                })
+                .await;
+            match asked {
+                Ok(interfaces) => {
+                    if memory.set_agent_addresses(uuid, Some(interfaces)) {
+                        // The watch may have ended meanwhile.
+                        let _ = answered.send(uuid);
+                    }
+                }
+                Err(error) => tracing::debug!(vm = %uuid, %error, "the guest agent gives no addresses"),
+            }
+        });
+    }
+}
+
 /// The receiver has gone.
 struct Closed;
 
-async fn settle(
-    backend: &LibvirtBackend,
-    dirty: Dirty,
-    later: &mut Later,
-    out: &mpsc::Sender<BackendEvent>,
-) -> Result<(), Closed> {
-    if let Some(reason) = dirty.down {
-        send(
-            out,
-            BackendEvent::Down(Error::new(ErrorKind::BackendUnavailable, reason)),
-        )
-        .await?;
-    }
-    if dirty.everything {
-        backend.forget_profile();
-        everything(backend, later, out).await?;
-    }
-    if dirty.topology {
-        match backend.read_topology(Instant::now() + READ).await {
-            Ok(topology) => send(out, BackendEvent::Topology(topology)).await?,
-            Err(error) => {
-                tracing::warn!(backend = %backend.name(), %error, "pools and networks cannot be read")
+struct Watch<'a> {
+    backend: &'a LibvirtBackend,
+    out: mpsc::Sender<BackendEvent>,
+    later: Later,
+    agents: Agents,
+}
+
+impl Watch<'_> {
+    async fn settle(&mut self, dirty: Dirty) -> Result<(), Closed> {
+        let backend = self.backend;
+        if let Some(reason) = dirty.down {
+            self.send(BackendEvent::Down(Error::new(
+                ErrorKind::BackendUnavailable,
+                reason,
+            )))
+            .await?;
+        }
+        if dirty.everything {
+            backend.forget_profile();
+            self.everything().await?;
+        }
+        if dirty.topology {
+            match backend.read_topology(Instant::now() + READ).await {
+                Ok(topology) => self.send(BackendEvent::Topology(topology)).await?,
+                Err(error) => {
+                    tracing::warn!(backend = %backend.name(), %error, "pools and networks cannot be read");
+                }
             }
         }
+        for uuid in dirty.agents {
+            self.agents.ask(uuid);
+        }
+        let readings = stream::iter(dirty.domains)
+            .map(|uuid| async move { (uuid, backend.read_domain(uuid, Instant::now() + READ).await) })
+            .buffer_unordered(PARALLEL)
+            .collect::<Vec<_>>()
+            .await;
+        for (uuid, reading) in readings {
+            self.changed(uuid, reading, dirty.looks.contains(&uuid)).await?;
+        }
+        Ok(())
     }
-    for uuid in dirty.agents {
-        agent_addresses(backend, uuid).await;
-    }
-    let readings = stream::iter(dirty.domains)
-        .map(|uuid| async move { (uuid, backend.read_domain(uuid, Instant::now() + READ).await) })
-        .buffer_unordered(PARALLEL)
-        .collect::<Vec<_>>()
-        .await;
-    for (uuid, reading) in readings {
+
+    async fn changed(
+        &mut self,
+        uuid: Uuid,
+        reading: Result<Option<VmFacts>, CallError>,
+        look: bool,
+    ) -> Result<(), Closed> {
         match reading {
             Ok(Some(facts)) => {
-                if !matches!(facts.power, PowerState::Running | PowerState::Blocked) || complete(&facts) {
-                    later.stop(uuid);
+                if !running(&facts) {
+                    self.later.stop(uuid);
+                    if facts.power == PowerState::Off {
+                        self.agents.memory.set_agent_addresses(uuid, None);
+                    }
+                } else if complete(&facts) {
+                    self.later.stop(uuid);
+                } else if look && facts.agent == AgentState::Connected {
+                    self.agents.ask(uuid);
                 }
-                if facts.power == PowerState::Off {
-                    backend.memory().set_agent_addresses(uuid, None);
-                }
-                send(out, BackendEvent::Changed(Box::new(facts))).await?;
+                self.send(BackendEvent::Changed(Box::new(facts))).await
             }
             Ok(None) => {
-                later.stop(uuid);
-                backend.memory().set_agent_addresses(uuid, None);
-                send(out, BackendEvent::Gone(VmId(uuid))).await?;
+                self.later.stop(uuid);
+                self.agents.memory.set_agent_addresses(uuid, None);
+                self.send(BackendEvent::Gone(VmId(uuid))).await
             }
             Err(error) => {
-                tracing::warn!(backend = %backend.name(), vm = %uuid, %error, "a changed domain cannot be read");
+                tracing::warn!(backend = %self.backend.name(), vm = %uuid, %error,
+                    "a changed domain cannot be read; it is tried again");
+                self.later.start(uuid);
+                Ok(())
             }
         }
     }
-    Ok(())
-}
 
-/// Whether every interface on a network has an address: then nothing more is awaited.
-fn complete(facts: &VmFacts) -> bool {
-    facts
-        .nics
-        .iter()
-        .all(|nic| nic.network.is_none() || !nic.addresses.is_empty())
-}
-
-/// Reads all domains until it succeeds; a loss of the host ends the attempt, because an `Up` will follow.
-async fn everything(
-    backend: &LibvirtBackend,
-    later: &mut Later,
-    out: &mpsc::Sender<BackendEvent>,
-) -> Result<(), Closed> {
-    loop {
-        match backend.read_all(Instant::now() + READ).await {
-            Ok(all) => {
-                for facts in &all {
-                    let running = matches!(facts.power, PowerState::Running | PowerState::Blocked);
-                    if running && facts.agent == AgentState::Connected {
-                        agent_addresses(backend, facts.id.0).await;
+    /// Reads all domains until it succeeds; a loss of the host ends the attempt, because an `Up` will follow.
+    async fn everything(&mut self) -> Result<(), Closed> {
+        let backend = self.backend;
+        loop {
+            match backend.read_all(Instant::now() + READ).await {
+                Ok(all) => {
+                    for facts in all.iter().filter(|facts| running(facts) && !complete(facts)) {
+                        self.later.start(facts.id.0);
+                        if facts.agent == AgentState::Connected {
+                            self.agents.ask(facts.id.0);
+                        }
                     }
-                    if running && !complete(facts) {
-                        later.start(facts.id.0);
-                    }
+                    return self.send(BackendEvent::Resync(all)).await;
                 }
-                return send(out, BackendEvent::Resync(all)).await;
-            }
-            Err(error) if !backend.host().status().is_up() => {
-                tracing::debug!(backend = %backend.name(), %error, "the host went away while it was read");
-                return Ok(());
-            }
-            Err(error) => {
-                tracing::warn!(backend = %backend.name(), %error, "the host cannot be read; it is tried again");
-                let error = backend.error(error, "backend", backend.name());
-                send(out, BackendEvent::Down(error)).await?;
-                tokio::time::sleep(RETRY).await;
+                Err(error) if !backend.host().status().is_up() => {
+                    tracing::debug!(backend = %backend.name(), %error, "the host went away while it was read");
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(backend = %backend.name(), %error, "the host cannot be read; it is tried again");
+                    let error = backend.error(error, "backend", backend.name());
+                    self.send(BackendEvent::Down(error)).await?;
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         }
     }
-}
 
-/// Asks a guest's agent for its addresses; what it says is merged into the next reading.
-async fn agent_addresses(backend: &LibvirtBackend, uuid: Uuid) {
-    let asked = backend
-        .host()
-        .slow(Instant::now() + AGENT, move |connection| {
-            let domain = connection.lookup_domain_by_uuid(uuid).map_err(CallError::from)?;
-            Ok(ffi::interface_addresses(&domain, AddressSource::Agent)?)
-        })
-        .await;
-    match asked {
-        Ok(interfaces) => backend.memory().set_agent_addresses(uuid, Some(interfaces)),
-        Err(error) => tracing::debug!(vm = %uuid, %error, "the guest agent gives no addresses"),
+    async fn send(&self, event: BackendEvent) -> Result<(), Closed> {
+        self.out.send(event).await.map_err(|_| Closed)
     }
 }
 
-async fn send(out: &mpsc::Sender<BackendEvent>, event: BackendEvent) -> Result<(), Closed> {
-    out.send(event).await.map_err(|_| Closed)
+fn running(facts: &VmFacts) -> bool {
+    matches!(facts.power, PowerState::Running | PowerState::Blocked)
+}
+
+/// Whether every interface has an address: then nothing more is awaited.
+fn complete(facts: &VmFacts) -> bool {
+    facts.nics.iter().all(|nic| !nic.addresses.is_empty())
 }

@@ -5,7 +5,7 @@
 //! request ─▶ token? (auth) ─▶ may change? ─▶ valid? (decode) ─▶ call (create · power · reads) ─▶ envelope (encode)
 //!                 401             1001            1007          codes of the dialect (error, state)
 //! ```
-//! What each code means in which state is one table in [`state`]; its texts, the routes and the schemas are
+//! What each code means in which state is one table in `state.rs`; its texts, the routes and the schemas are
 //! the contract's, in the schemas crate.
 
 mod auth;

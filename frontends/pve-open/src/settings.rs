@@ -42,6 +42,17 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Whether whoever reaches the listener may act without signing in. The configuration check wants to
+    /// hear this said for listeners that are not on loopback.
+    pub const fn is_open(&self) -> bool {
+        match self.authentication {
+            Switch::On => false,
+            Switch::Off => true,
+        }
+    }
+}
+
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +92,7 @@ mod tests {
         let settings: Settings = toml::from_str("authentication = \"off\"\ncreate_answers = \"id\"").unwrap();
         assert_eq!(settings.authentication, Switch::Off);
         assert_eq!(settings.create_answers, CreateAnswers::Id);
+        assert!(settings.is_open() && !Settings::default().is_open());
         assert_eq!(settings.token_seconds, 1800);
         assert_eq!(toml::from_str::<Settings>("").unwrap(), Settings::default());
     }

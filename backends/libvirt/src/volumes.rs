@@ -23,6 +23,10 @@ use crate::xml::host::{PoolXml, VolumeSpec as VolumeDefinition, VolumeXml};
 
 /// Bytes sent to a stream at once.
 const CHUNK: usize = 256 * 1024;
+/// Pause between looks at what the daemon still does for an earlier try.
+const AGAIN: Duration = Duration::from_millis(100);
+/// STORAGE_VOL_EXIST.
+const EXISTS: u32 = 90;
 const NO_POOL: u32 = 49;
 const NO_VOLUME: u32 = 50;
 /// OPERATION_INVALID: among others "is still being allocated".
@@ -87,21 +91,40 @@ fn describe(
     })
 }
 
-/// What is to be done with a volume of the wanted name.
-enum Place {
-    Free,
-    Ours(StorageVol),
-}
-
-fn place(pool: &StoragePool, name: &str, call: &CallContext) -> Result<Place, CallError> {
+/// Sees to it that the name is free.
+///
+/// Our own volume of an earlier try goes: cut off in the middle it looks like a whole one, and nothing can use it yet,
+/// because only a recorded step is followed by the next.
+fn free_place(pool: &StoragePool, name: &str, call: &CallContext) -> Result<(), CallError> {
     match find(pool, name)? {
-        None => Ok(Place::Free),
-        Some(volume) if call.job.is_some() && call.begun.is_some() => Ok(Place::Ours(volume)),
+        None => Ok(()),
+        Some(volume) if call.job.is_some() && call.begun.is_some() => delete(&volume, call.deadline),
         Some(_) => Err(
             Error::new(ErrorKind::AlreadyExists, format!("volume {name} exists already"))
                 .about("volume", name)
                 .into(),
         ),
+    }
+}
+
+/// Makes a volume under a name that is free, or that our own earlier try has taken.
+fn in_free_place(
+    pool: &StoragePool,
+    name: &str,
+    call: &CallContext,
+    make: impl Fn() -> Result<StorageVol, CallError>,
+) -> Result<StorageVol, CallError> {
+    loop {
+        free_place(pool, name, call)?;
+        match make() {
+            // The daemon has only now begun what the earlier try asked for: it is waited for and removed.
+            Err(CallError::Libvirt(error))
+                if code(&error) == EXISTS && call.begun.is_some() && Instant::now() < call.deadline =>
+            {
+                std::thread::sleep(AGAIN);
+            }
+            made => return made,
+        }
     }
 }
 
@@ -116,7 +139,7 @@ fn delete(volume: &StorageVol, deadline: Instant) -> Result<(), CallError> {
                     && error.message().contains("still")
                     && Instant::now() < deadline =>
             {
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(AGAIN);
             }
             Err(error) => return Err(error.into()),
         }
@@ -142,39 +165,30 @@ pub(crate) fn create(
         }
         .to_xml()?)
     };
-    let present = match place(&pool, &spec.name, call)? {
-        Place::Free => None,
-        Place::Ours(volume) => Some(volume),
-    };
-    let volume = match &spec.source {
-        VolumeSource::Blank => match present {
-            Some(volume) => volume,
-            None => StorageVol::create_xml(&pool, &definition(spec.capacity, None)?, 0)?,
-        },
-        VolumeSource::Layer { image, format } => match present {
-            Some(volume) => volume,
-            None => {
-                let (path, size) = match image_volume(connection, image)? {
-                    Some(image) => {
-                        refuse_chain(&image)?;
-                        (image.path()?, image.info()?.capacity)
-                    }
-                    // An image outside all pools can still be a backing file; QEMU opens it by its path.
-                    None if image.starts_with('/') => (image.clone(), 0),
-                    None => return Err(Error::not_found("image", image).into()),
-                };
-                if spec.format != VolumeFormat::Qcow2 {
-                    return Err(Error::invalid("format", "a copy-on-write layer must be qcow2").into());
+    let volume = in_free_place(&pool, &spec.name, call, || match &spec.source {
+        VolumeSource::Blank => Ok(StorageVol::create_xml(
+            &pool,
+            &definition(spec.capacity, None)?,
+            0,
+        )?),
+        VolumeSource::Layer { image, format } => {
+            let (path, size) = match image_volume(connection, image)? {
+                Some(image) => {
+                    refuse_chain(&image)?;
+                    (image.path()?, image.info()?.capacity)
                 }
-                let backing = Some((path, format_word(*format)?.to_owned()));
-                StorageVol::create_xml(&pool, &definition(spec.capacity.max(size), backing)?, 0)?
+                // An image outside all pools can still be a backing file; QEMU opens it by its path.
+                None if image.starts_with('/') => (image.clone(), 0),
+                None => return Err(Error::not_found("image", image).into()),
+            };
+            if spec.format != VolumeFormat::Qcow2 {
+                return Err(Error::invalid("format", "a copy-on-write layer must be qcow2").into());
             }
-        },
+            let backing = Some((path, format_word(*format)?.to_owned()));
+            let xml = definition(spec.capacity.max(size), backing)?;
+            Ok(StorageVol::create_xml(&pool, &xml, 0)?)
+        }
         VolumeSource::Copy { image, .. } => {
-            // A copy that was cut off looks like a whole one: our own from an earlier try is made anew.
-            if let Some(volume) = present {
-                delete(&volume, call.deadline)?;
-            }
             let source = image_volume(connection, image)?.ok_or_else(|| {
                 Error::new(
                     ErrorKind::NotFound,
@@ -190,9 +204,9 @@ pub(crate) fn create(
             if copy.info()?.capacity < capacity {
                 copy.resize(capacity, 0)?;
             }
-            copy
+            Ok(copy)
         }
-    };
+    })?;
     describe(backend, &spec.pool, &volume, call)
 }
 
@@ -286,10 +300,6 @@ pub(crate) fn upload(
 ) -> Result<Volume, CallError> {
     check_name(name)?;
     let pool = pool(connection, pool_name)?;
-    if let Place::Ours(volume) = place(&pool, name, call)? {
-        // It may have been cut off in the middle.
-        delete(&volume, call.deadline)?;
-    }
     let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
     let xml = VolumeDefinition {
         name: name.to_owned(),
@@ -299,7 +309,7 @@ pub(crate) fn upload(
         backing: None,
     }
     .to_xml()?;
-    let volume = StorageVol::create_xml(&pool, &xml, 0)?;
+    let volume = in_free_place(&pool, name, call, || Ok(StorageVol::create_xml(&pool, &xml, 0)?))?;
     if let Err(error) = send(connection, &volume, content) {
         // Half a medium is worse than none.
         if let Err(error) = volume.delete(0) {

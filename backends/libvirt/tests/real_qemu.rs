@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use babelvisor_conformance::testbed::guest::{self, Kernel};
 use babelvisor_conformance::testbed::{Libvirtd, NetworkScope};
 use babelvisor_core::ErrorKind;
-use babelvisor_core::backend::{Backend, BackendEvent};
+use babelvisor_core::backend::{Backend, BackendEvent, CallContext};
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{
     AgentState, Firmware, GuestSetup, NicSource, PowerState, VmFacts, VmId, VolumeFormat, VolumeSource,
@@ -250,6 +250,19 @@ async fn a_full_copy_grows_to_the_size_that_was_asked_for_and_a_cut_off_one_is_m
                 .unwrap()
                 .len()
                 > 1 << 20
+        );
+        lv.delete_volume(&call(30), POOL, &name).await.unwrap();
+        // A caller that gave up while the daemon still copies: the next try waits for the daemon, then begins anew.
+        let hasty = CallContext {
+            deadline: Instant::now() + Duration::from_millis(30),
+            ..call(0)
+        };
+        let first = lv.create_volume(&hasty, &wanted).await;
+        let second = lv.create_volume(&again(&hasty, 120), &wanted).await.unwrap();
+        assert_eq!(
+            (second.capacity, second.format),
+            (256 << 20, format),
+            "after {first:?}"
         );
         lv.delete_volume(&call(30), POOL, &name).await.unwrap();
     }

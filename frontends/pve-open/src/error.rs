@@ -189,12 +189,14 @@ impl Fault {
         }
     }
 
-    /// Tells the log what the client is not told. Neither form ever carries a value of a request.
+    /// Tells the log what the client is not told. Neither form ever carries a value of a request. Only faults
+    /// of ours warn: anybody may send a thousand stale tokens.
     pub(crate) fn log(&self, operation: Option<&str>, request: &str) {
         let code = self.outcome.row.code.as_str();
-        match &self.cause {
-            Some(cause) => tracing::warn!(operation, request, code, cause, "call failed"),
-            None => tracing::debug!(operation, request, code, "call refused"),
+        let cause = self.cause.as_deref();
+        match code {
+            "500" | "503" => tracing::warn!(operation, request, code, cause, "call failed"),
+            _ => tracing::debug!(operation, request, code, cause, "call refused"),
         }
     }
 }

@@ -110,4 +110,19 @@ mod tests {
         assert_eq!(config.backend.len(), 1);
         assert_eq!(config.admin.address.to_string(), "127.0.0.1:9080");
     }
+
+    #[test]
+    fn every_example_is_a_good_configuration() {
+        let examples = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples")).unwrap();
+        let mut seen = 0;
+        for path in examples.map(|entry| entry.unwrap().path()) {
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                let mut options = ServeOptions::default();
+                options.common.config = Some(path.clone());
+                load(&options).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                seen += 1;
+            }
+        }
+        assert!(seen > 0);
+    }
 }

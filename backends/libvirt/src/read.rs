@@ -147,7 +147,10 @@ impl Memory {
 
     fn keep_volume(&self, path: &str, volume: DiskVolume) {
         let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        volumes.retain(|_, (_, at)| at.elapsed() < VOLUME_AGE);
+        // Now and then, not each time: a first list of a large host inserts thousands.
+        if volumes.len().is_multiple_of(1024) {
+            volumes.retain(|_, (_, at)| at.elapsed() < VOLUME_AGE);
+        }
         volumes.insert(path.to_owned(), (volume, Instant::now()));
     }
 }

@@ -1,6 +1,6 @@
 //! From a host's events to the core's: what changed is read again, one call a domain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(1);
 struct Dirty {
     everything: bool,
     topology: bool,
-    domains: Vec<Uuid>,
+    domains: BTreeSet<Uuid>,
     /// Those of `domains` that nothing happened to: addresses are awaited.
     looks: Vec<Uuid>,
     agents: Vec<Uuid>,
@@ -76,9 +76,7 @@ impl Dirty {
                     } => later.start(uuid),
                     _ => {}
                 }
-                if !self.domains.contains(&uuid) {
-                    self.domains.push(uuid);
-                }
+                self.domains.insert(uuid);
             }
             HostEvent::Raw(RawEvent::Pool { .. } | RawEvent::Network { .. }) => self.topology = true,
             HostEvent::Raw(RawEvent::Closed(_)) => {}
@@ -155,7 +153,9 @@ pub(crate) async fn run(backend: &LibvirtBackend, out: mpsc::Sender<BackendEvent
         tokio::select! {
             () = watch.out.closed() => return,
             () = wake => dirty.look_again(watch.later.due(Instant::now())),
-            Some(uuid) = answered.recv() => dirty.domains.push(uuid),
+            Some(uuid) = answered.recv() => {
+                dirty.domains.insert(uuid);
+            }
             event = events.recv() => take(event, &mut dirty, &mut watch.later),
         }
         // What has piled up meanwhile is settled together.

@@ -334,6 +334,29 @@ async fn a_uefi_vm_is_removed_with_its_variables() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_automatic_choice_of_virtualisation_can_be_started() {
+    let lv = backend(LibvirtConfig::new(libvirtd().uri_qemu()));
+    let vm = VmId::random();
+    let made = lv
+        .define(&call(60), vm, &spec("auto", vec![], NicSource::User), &[], None)
+        .await
+        .unwrap();
+    let definition = made.definition.unwrap();
+    assert!(
+        ["<domain type='kvm'", "<domain type='qemu'"]
+            .iter()
+            .any(|t| definition.starts_with(t))
+    );
+    lv.power(&call(60), &vm_ref(vm), PowerAction::Start)
+        .await
+        .unwrap();
+    lv.power(&call(60), &vm_ref(vm), PowerAction::ForceOff)
+        .await
+        .unwrap();
+    lv.undefine(&call(60), &vm_ref(vm)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_guest_delays_nobody_else() {
     let lv = on_qemu();
     let vm = VmId::random();

@@ -131,13 +131,14 @@ impl Host {
     ///
     /// # Errors
     /// When the URI has a NUL byte, libvirt's event loop cannot be had or no thread can be started.
-    pub fn start(options: HostOptions) -> Result<Host, CallError> {
+    pub fn start(mut options: HostOptions) -> Result<Host, CallError> {
         if options.uri.contains('\0') {
             return Err(CallError::Xml(XmlError::BadCharacter {
                 field: "uri".into(),
                 code: 0,
             }));
         }
+        options.uri = unattended(&options.uri);
         ffi::start_event_loop().map_err(CallError::Down)?;
         let supervised = events::supervise(&options)?;
         Ok(Host {
@@ -217,6 +218,20 @@ impl Host {
     }
 }
 
+/// The URI such that nobody is asked for anything: an ssh that prompts on a terminal would wait for ever.
+fn unattended(uri: &str) -> String {
+    let over_ssh = uri.split_once("://").is_some_and(|(scheme, _)| {
+        ["+ssh", "+libssh", "+libssh2"]
+            .iter()
+            .any(|s| scheme.ends_with(s))
+    });
+    if !over_ssh || uri.contains("no_tty=") {
+        return uri.to_owned();
+    }
+    let separator = if uri.contains('?') { '&' } else { '?' };
+    format!("{uri}{separator}no_tty=1")
+}
+
 /// Opens one connection with keep-alive. Blocks: `virConnectOpen` has no time limit of its own.
 fn open(uri: &str) -> Result<Connect, virt::error::Error> {
     let connection = Connect::open(Some(uri))?;
@@ -230,4 +245,26 @@ fn open(uri: &str) -> Result<Connect, virt::error::Error> {
 /// Whether a connection can still be used. Local: asks nobody.
 fn alive(connection: &Connect) -> bool {
     matches!(connection.is_alive(), Ok(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unattended;
+
+    #[test]
+    fn ssh_never_asks_on_a_terminal() {
+        assert_eq!(unattended("qemu+ssh://h/system"), "qemu+ssh://h/system?no_tty=1");
+        assert_eq!(
+            unattended("qemu+libssh2://h/system?port=2"),
+            "qemu+libssh2://h/system?port=2&no_tty=1"
+        );
+        assert_eq!(
+            unattended("qemu+ssh://h/system?no_tty=0"),
+            "qemu+ssh://h/system?no_tty=0"
+        );
+        assert_eq!(
+            unattended("qemu+unix:///system?socket=/s"),
+            "qemu+unix:///system?socket=/s"
+        );
+    }
 }

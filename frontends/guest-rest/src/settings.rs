@@ -1,7 +1,8 @@
 //! What a site may choose about this dialect: the keys of its table in the configuration.
 
 use babelvisor_core::model::Role;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// What becomes of a name that another guest has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -21,8 +22,21 @@ pub enum NameConflict {
 pub struct Credential {
     /// The header's name; letter case does not matter.
     pub header: String,
-    /// SHA-256 of the value, in hexadecimal: the secret itself stays out of the configuration.
+    /// SHA-256 of the value, 64 hexadecimal digits: the secret itself stays out of the configuration.
+    #[serde(deserialize_with = "digest")]
     pub sha256: String,
+}
+
+/// A digest that cannot be one would silently refuse every request.
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let digits = String::deserialize(deserializer)?;
+    if digits.len() == 64 && digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+        Ok(digits)
+    } else {
+        Err(D::Error::custom(
+            "sha256 must be 64 hexadecimal digits, as `sha256sum` prints them",
+        ))
+    }
 }
 
 /// The dialect's settings. Every key has a default.
@@ -66,5 +80,39 @@ impl Default for Settings {
             credential: None,
             cache_mib: 128,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(settings: Value) -> Result<Settings, serde_json::Error> {
+        serde_json::from_value(settings)
+    }
+
+    #[test]
+    fn every_key_has_a_default_and_unknown_ones_are_refused() {
+        assert_eq!(read(json!({})).unwrap(), Settings::default());
+        let strict = read(json!({"name_conflict": "refuse", "role": "user", "tenant": "lab"})).unwrap();
+        assert_eq!(
+            (strict.name_conflict, strict.role),
+            (NameConflict::Refuse, Role::User)
+        );
+        assert!(read(json!({"tennant": "lab"})).is_err());
+    }
+
+    #[test]
+    fn a_credential_is_a_digest_and_never_the_secret() {
+        let with = |sha256: &str| read(json!({"credential": {"header": "x-key", "sha256": sha256}}));
+        assert!(
+            with("made-up secret")
+                .unwrap_err()
+                .to_string()
+                .contains("64 hexadecimal digits")
+        );
+        assert!(with(&"0a".repeat(32)).is_ok());
     }
 }

@@ -161,22 +161,32 @@ async fn one_unknown_guest_stops_them_all() {
 }
 
 #[tokio::test]
-async fn what_the_backend_cannot_do_is_refused_for_all() {
+async fn what_one_backend_cannot_do_is_refused_for_all() {
     let lacks = [(
         Target::from(Capability::PowerSuspend),
         "this hypervisor never sleeps".to_owned(),
     )];
-    let config = MemoryConfig {
+    let sleepless = MemoryConfig {
         lacks: lacks.into(),
         ..MemoryConfig::default()
     };
-    let site = Site::with(Settings::default(), config).await;
-    let uuid = site.foreign(ForeignVm::named("web")).await;
-    let answer = site.put(&format!("/api/guests/_suspend/{uuid}")).await;
+    let hypervisors = vec![("sim", MemoryConfig::default()), ("sleepless", sleepless)];
+    let site = Site::on(Settings::default(), hypervisors).await;
+    let able = site.foreign(ForeignVm::named("able")).await;
+    let unable = site.others[0]
+        .spawn_foreign_vm(ForeignVm::named("unable"))
+        .unwrap();
+    eventually("it is adopted", || site.core.now().vms.get(&unable).cloned()).await;
+    let answer = site.put(&format!("/api/guests/_suspend/{able},{unable}")).await;
     answer.refused("501");
     let detail = answer.header("babelvisor-detail").unwrap();
     assert!(detail.contains("this hypervisor never sleeps"), "{detail}");
     assert!(site.jobs().await.is_empty());
+    site.put(&format!("/api/guests/_force_shutdown/{able},{unable}"))
+        .await
+        .good();
+    site.until_status(&able, 5).await;
+    site.until_status(&unable.to_string(), 5).await;
 }
 
 #[tokio::test]

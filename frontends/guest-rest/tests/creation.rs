@@ -13,7 +13,7 @@ use babelvisor_core::ErrorKind;
 use babelvisor_guest_rest::{NameConflict, Settings};
 use babelvisor_memory::{Delay, Fault, HostsConfig, MemoryConfig, Method, PoolConfig};
 use serde_json::{Value, json};
-use support::{DEBIAN, GIB, ISO, Site, send, uuid_of, wish};
+use support::{DEBIAN, GIB, ISO, Site, eventually, send, uuid_of, wish};
 
 fn with(changes: Value) -> Value {
     let mut body = wish();
@@ -66,6 +66,14 @@ async fn the_documents_example_makes_a_running_guest() {
     );
     assert!(guest["vnc_port"].as_u64().unwrap() >= 5900, "{guest}");
     assert_eq!(guest["remark"], "");
+    assert!(
+        guest["ip"]
+            .as_str()
+            .unwrap()
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok(),
+        "{guest}"
+    );
 
     let facts = site.control.vm(site.vm(&uuid_of(&guest)).id).unwrap();
     assert_eq!((facts.cpu.current, facts.memory.current), (4, 4 * GIB));
@@ -398,12 +406,48 @@ async fn all_guests_of_a_call_fit_or_none_is_made() {
     assert!(site.core.now().vms.is_empty() && site.changes().is_empty());
 }
 
+/// The backend goes away while a long call is under way: what was accepted so far is taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_refused_call_had_made_is_taken_back() {
+    let hosts = HostsConfig {
+        memory: 4096 * GIB,
+        ..HostsConfig::default()
+    };
+    let config = MemoryConfig {
+        hosts,
+        ..MemoryConfig::default()
+    };
+    let site = Site::with(
+        Settings {
+            max_quantity: 1000,
+            ..Settings::default()
+        },
+        config,
+    )
+    .await;
+    let body = with(json!({"quantity": 1000, "memory": 1}));
+    let leaves = async {
+        eventually("the first is there", || {
+            (!site.core.now().vms.is_empty()).then_some(())
+        })
+        .await;
+        site.control.disconnect();
+    };
+    let (answer, ()) = tokio::join!(site.post(&body), leaves);
+    answer.refused("503/50350");
+    assert!(!site.core.now().vms.is_empty(), "some had been accepted");
+    site.control.reconnect();
+    eventually("all are gone", || site.core.now().vms.is_empty().then_some(())).await;
+    assert!(site.control.vms().is_empty());
+    assert_eq!(site.control.volumes().len(), 1, "only the image is left");
+}
+
 #[tokio::test]
 async fn a_backend_that_is_down_has_no_room() {
     let site = Site::new().await;
     site.control.disconnect();
     let backend = babelvisor_core::model::BackendId::new("sim");
-    support::eventually("the backend is down", || {
+    eventually("the backend is down", || {
         (!site.core.now().backend_up(&backend)).then_some(())
     })
     .await;

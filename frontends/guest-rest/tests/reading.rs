@@ -9,11 +9,13 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use babelvisor_core::model::{PowerState, Role};
 use babelvisor_guest_rest::{Credential, Settings};
 use babelvisor_memory::ForeignVm;
-use serde_json::json;
-use support::{DEBIAN, NOBODY, Site, send};
+use serde_json::{Value, json};
+use support::{DEBIAN, NOBODY, Site, eventually, send};
 
 const FIELDS: [&str; 17] = [
     "id",
@@ -57,6 +59,94 @@ async fn a_guest_has_its_seventeen_fields_and_no_other() {
         (&json!(0), &json!(""))
     );
     assert_eq!(stranger["network"], "", "it has no interface");
+}
+
+/// The members of an answer with their JSON types, as `data.name: string`; of a list the first item's.
+fn shape(value: &Value, place: &str, found: &mut BTreeSet<String>) {
+    let members = |object: &serde_json::Map<String, Value>, found: &mut BTreeSet<String>| {
+        for (name, member) in object {
+            shape(member, &format!("{place}.{name}"), found);
+        }
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(items) => return shape(items.first().unwrap(), &format!("{place}[]"), found),
+        Value::Object(object) => return members(object, found),
+    };
+    found.insert(format!("{place}: {kind}"));
+}
+
+#[tokio::test]
+async fn answers_have_the_shape_of_the_documents_examples() {
+    let catalogue: Value =
+        serde_json::from_str(include_str!("../../../schemas/guest-rest/catalog.json")).unwrap();
+    let site = Site::new().await;
+    let uuid = site.guest("web").await;
+    let mut compared = 0;
+    for operation in catalogue["operations"].as_array().unwrap() {
+        for example in operation["examples"].as_array().unwrap() {
+            let Some(printed) = example["response"].get("body") else {
+                continue;
+            };
+            let path = example["request"]["path"].as_str().unwrap();
+            let (base, last) = path.rsplit_once('/').unwrap();
+            let target = if last.len() == 36 {
+                format!("{base}/{uuid}")
+            } else {
+                path.to_owned()
+            };
+            let body = example["request"]
+                .get("body")
+                .map_or_else(Vec::new, |body| body.to_string().into_bytes());
+            let ours = site
+                .send(example["request"]["method"].as_str().unwrap(), &target, &body)
+                .await;
+            let (mut expected, mut got) = (BTreeSet::new(), BTreeSet::new());
+            shape(printed, "", &mut expected);
+            shape(&ours.body, "", &mut got);
+            assert_eq!(got, expected, "{target}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 9, "{compared}");
+}
+
+#[tokio::test]
+async fn the_description_is_the_one_at_creation() {
+    let site = Site::new().await;
+    let uuid = site.guest("web").await;
+    let first = site.get(&format!("/api/guest/{uuid}")).await.good()["xml"].clone();
+    let recorded = site
+        .vm(&uuid)
+        .record
+        .definition
+        .clone()
+        .expect("kept at creation");
+    assert_eq!(first, *recorded);
+    site.control
+        .rename_from_outside(site.vm(&uuid).id, "renamed")
+        .unwrap();
+    let changed =
+        |vm: &babelvisor_core::model::Vm| vm.facts.as_ref().unwrap().definition != vm.record.definition;
+    eventually("the hypervisor's description changes", || {
+        changed(&site.vm(&uuid)).then_some(())
+    })
+    .await;
+    assert_eq!(site.get(&format!("/api/guest/{uuid}")).await.good()["xml"], first);
+    let found = site.foreign(ForeignVm::named("stranger")).await;
+    let now = site
+        .vm(&found)
+        .facts
+        .as_ref()
+        .unwrap()
+        .definition
+        .clone()
+        .expect("a description");
+    assert_eq!(site.get(&format!("/api/guest/{found}")).await.good()["xml"], *now);
 }
 
 #[tokio::test]

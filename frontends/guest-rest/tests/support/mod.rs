@@ -36,7 +36,10 @@ pub const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
 pub struct Site {
     pub core: Arc<Core>,
+    /// The first hypervisor.
     pub control: Control,
+    /// The other hypervisors.
+    pub others: Vec<Control>,
     pub frontend: Arc<dyn Frontend>,
     upkeep: JoinSet<()>,
     engine: JoinSet<()>,
@@ -93,6 +96,11 @@ impl Site {
     }
 
     pub async fn with(settings: Settings, config: MemoryConfig) -> Self {
+        Self::on(settings, vec![("sim", config)]).await
+    }
+
+    /// A site on these hypervisors; every one of them has the image.
+    pub async fn on(settings: Settings, hypervisors: Vec<(&str, MemoryConfig)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
         let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path))
@@ -100,29 +108,29 @@ impl Site {
             .unwrap()
             .expect("a store");
         let registry = Registry::new(Arc::new(store));
-        let backend_id = BackendId::new("sim");
-        let image = ImageConfig {
-            name: "debian".to_owned(),
-            size: 2 * GIB,
-            pool: None,
-            format: VolumeFormat::Qcow2,
-        };
-        let memory = MemoryBackend::new(
-            backend_id.clone(),
-            MemoryConfig {
+        let mut backends: HashMap<BackendId, Arc<dyn Backend>> = HashMap::new();
+        let mut controls = Vec::new();
+        for (id, config) in hypervisors {
+            let image = ImageConfig {
+                name: "debian".to_owned(),
+                size: 2 * GIB,
+                pool: None,
+                format: VolumeFormat::Qcow2,
+            };
+            let config = MemoryConfig {
                 images: vec![image],
                 ..config
-            },
-        );
-        let control = memory.control();
-        let backends: HashMap<BackendId, Arc<dyn Backend>> =
-            HashMap::from([(backend_id.clone(), memory as Arc<dyn Backend>)]);
+            };
+            let memory = MemoryBackend::new(BackendId::new(id), config);
+            controls.push(memory.control());
+            backends.insert(BackendId::new(id), memory);
+        }
         for (name, number, kind) in [
             ("debian", DEBIAN, ImageKind::Disk),
             ("netinst", ISO, ImageKind::Iso),
         ] {
             registry
-                .seed_image(image_seed(&backend_id, name, number, kind))
+                .seed_image(image_seed(backends.keys(), name, number, kind))
                 .await
                 .expect("an image");
         }
@@ -148,19 +156,24 @@ impl Site {
         );
         let running = engine.start(changes);
         let core = Core::new(inventory, registry, engine, backends, keyring, Policy::default());
-        eventually("the backend is up", || {
-            core.now().backend_up(&backend_id).then_some(())
-        })
-        .await;
-        eventually("the topology is known", || {
-            (!core.now().pools.is_empty()).then_some(())
-        })
-        .await;
+        for id in core.backends().keys() {
+            eventually("the backend is up", || core.now().backend_up(id).then_some(())).await;
+            let known = || {
+                core.now()
+                    .pools
+                    .values()
+                    .any(|pool| pool.backend == *id)
+                    .then_some(())
+            };
+            eventually("the topology is known", known).await;
+        }
         let frontend = GuestRest::new(core.clone(), settings);
+        let control = controls.remove(0);
         control.clear_call_log();
         Self {
             core,
             control,
+            others: controls,
             frontend,
             upkeep,
             engine: running,
@@ -474,7 +487,12 @@ pub async fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
-fn image_seed(backend: &BackendId, name: &str, number: u64, kind: ImageKind) -> ImageSeed {
+fn image_seed<'a>(
+    backends: impl Iterator<Item = &'a BackendId>,
+    name: &str,
+    number: u64,
+    kind: ImageKind,
+) -> ImageSeed {
     ImageSeed {
         name: name.to_owned(),
         number: Some(number),
@@ -484,10 +502,12 @@ fn image_seed(backend: &BackendId, name: &str, number: u64, kind: ImageKind) -> 
         family: String::new(),
         admin_user: "root".to_owned(),
         size: 2 * GIB,
-        locations: vec![ImageLocation {
-            backend: backend.clone(),
-            native: "debian".to_owned(),
-            format: VolumeFormat::Qcow2,
-        }],
+        locations: backends
+            .map(|backend| ImageLocation {
+                backend: backend.clone(),
+                native: "debian".to_owned(),
+                format: VolumeFormat::Qcow2,
+            })
+            .collect(),
     }
 }

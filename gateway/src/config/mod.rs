@@ -97,6 +97,14 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_in_that_is_switched_off_makes_a_dialect_open() {
+        let listen = "[[listen]]\naddress = \"0.0.0.0:8080\"\ndialects = [\"pve-open\"]\n";
+        assert_eq!(refused(listen), "");
+        let text = refused(&format!("{listen}[pve-open]\nauthentication = \"off\"\n"));
+        assert!(text.contains("open_to_network"), "{text}");
+    }
+
+    #[test]
     fn two_backends_of_one_id_are_refused() {
         let entry = "[[backend]]\nid = \"a\"\nkind = \"memory\"\n";
         let text = refused(&format!("{entry}{entry}"));

@@ -80,11 +80,13 @@ impl DialectName {
         Self::KvmTaskFeed,
     ];
 
-    /// Whether whoever reaches the port may do everything: the original has no sign-in.
-    fn open(self) -> bool {
+    /// Whether whoever reaches the port may do everything: the original has no sign-in, or it is switched off.
+    fn open(self, config: &Config) -> bool {
         match self {
-            Self::GuestRest | Self::KvmTaskFeed => true,
-            Self::V1Compute | Self::Zstack | Self::PveOpen => false,
+            Self::GuestRest => config.guest_rest.credential.is_none(),
+            Self::KvmTaskFeed => true,
+            Self::PveOpen => config.pve_open.authentication == babelvisor_pve_open::Switch::Off,
+            Self::V1Compute | Self::Zstack => false,
         }
     }
 }
@@ -318,7 +320,7 @@ impl Config {
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for listen in &self.listen {
-            let open = listen.dialects.iter().find(|dialect| dialect.open());
+            let open = listen.dialects.iter().find(|dialect| dialect.open(self));
             if let Some(open) = open
                 && !listen.address.ip().is_loopback()
                 && !listen.open_to_network

@@ -345,6 +345,22 @@ pub fn wish() -> Value {
     })
 }
 
+/// The example with some fields changed.
+pub fn wish_with(changes: Value) -> Value {
+    let mut body = wish();
+    for (key, value) in changes.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+/// The example without a field.
+pub fn wish_without(field: &str) -> Value {
+    let mut body = wish();
+    body.as_object_mut().unwrap().remove(field);
+    body
+}
+
 pub fn uuid_of(guest: &Value) -> String {
     guest["uuid"].as_str().expect("a uuid").to_owned()
 }

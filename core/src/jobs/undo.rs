@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::context::JobContext;
+use super::killpoint;
 use crate::command::PowerAction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::VmId;
@@ -91,8 +92,12 @@ pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: boo
     let mut left_behind = Vec::new();
     for (_, step, undo) in steps {
         context.may_go_on()?;
+        let command = context.job.command.name();
+        let place = format!("undo-{step}");
+        killpoint::pass(command, &place, "begin");
         match with_patience(context, &undo).await {
             Ok(()) => {
+                killpoint::pass(command, &place, "called");
                 context
                     .store
                     .journal(&context.claim, &JournalEntry::Undone { step })

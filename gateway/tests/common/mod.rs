@@ -9,6 +9,7 @@
 )]
 
 pub mod calls;
+pub mod crash;
 pub mod evidence;
 pub mod setup;
 

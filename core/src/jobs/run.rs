@@ -1,5 +1,6 @@
 //! What each command does, as steps. One function a command, read from top to bottom.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::context::JobContext;
@@ -7,7 +8,7 @@ use super::undo::Undo;
 use crate::backend::Backend;
 use crate::command::{Command, CreateVm, DeleteVm, PowerAction};
 use crate::error::{Error, Result};
-use crate::model::{PoolVolume, PowerState, VmId};
+use crate::model::{PoolVolume, PowerState, Vm, VmId};
 use crate::state::{self, Verdict};
 
 /// Runs the job's command to its end.
@@ -104,19 +105,23 @@ async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Result<()> {
     Ok(())
 }
 
-/// The writable disks of a VM that are pool volumes, and whatever we made for it.
+/// The writable disks of a VM that are pool volumes, and whatever we made for it; not those that another VM
+/// of the same backend has attached as well.
 fn volumes_of(context: &JobContext, vm: VmId) -> Vec<PoolVolume> {
     let now = context.inventory.now();
     let Some(vm) = now.vms.get(&vm) else {
         return Vec::new();
     };
-    let attached = vm.facts.iter().flat_map(|facts| facts.disks.iter());
-    let attached = attached
-        .filter(|disk| !disk.readonly)
-        .filter_map(|disk| disk.volume.clone());
-    let mut volumes: Vec<_> = attached.chain(vm.record.volumes.iter().cloned()).collect();
+    let attached = |vm: &Vm| -> Vec<PoolVolume> {
+        let disks = vm.facts.iter().flat_map(|facts| facts.disks.iter());
+        disks.filter(|disk| !disk.readonly).filter_map(|disk| disk.volume.clone()).collect()
+    };
+    let mut volumes: Vec<_> = attached(vm).into_iter().chain(vm.record.volumes.iter().cloned()).collect();
     volumes.sort();
     volumes.dedup();
+    let others = now.vms.values().filter(|other| other.id != vm.id && other.record.backend == vm.record.backend);
+    let shared: HashSet<PoolVolume> = others.flat_map(|other| attached(other)).collect();
+    volumes.retain(|volume| !shared.contains(volume));
     volumes
 }
 

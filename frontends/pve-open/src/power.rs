@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use babelvisor_core::command::{Command, DeleteVm, Power};
 use babelvisor_core::layers::SubmitOptions;
-use babelvisor_core::model::{Job, JobState, Timestamp, Vm, VmOrigin};
+use babelvisor_core::model::{Job, JobState, Timestamp, Vm};
 use babelvisor_core::{Error, ErrorKind};
 
 use crate::PveOpen;
@@ -94,9 +94,8 @@ impl PveOpen {
         if !Standing::of(&vm, Timestamp::now()).deletable() {
             return Ok(Data::Flag(false));
         }
-        // Disks of a machine that was found on a backend are its owner's: they stay.
-        let volumes = vm.record.origin == VmOrigin::Created;
-        let command = Command::DeleteVm(DeleteVm { vm: vm.id, volumes });
+        // Also the disks of an adopted machine: at a move from the original service, all machines are adopted.
+        let command = Command::DeleteVm(DeleteVm { vm: vm.id, volumes: true });
         let job = match self
             .core
             .submit(&visitor.caller, command, SubmitOptions::REFUSE)

@@ -2,6 +2,13 @@
 //! each other, no frontend knows another, and the core knows none of them. Only normal and build
 //! dependencies count: a test may put a real backend behind a frontend.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 use std::collections::BTreeMap;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};

@@ -1,7 +1,7 @@
 //! The core's [`Backend`] over one libvirt host.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -67,6 +67,10 @@ impl LibvirtBackend {
 
     pub(crate) fn memory(&self) -> Arc<Memory> {
         Arc::clone(&self.memory)
+    }
+
+    pub(crate) fn reconcile_every(&self) -> Duration {
+        Duration::from_secs(u64::from(self.config.reconcile_seconds))
     }
 
     fn driver(&self) -> Driver {

@@ -50,6 +50,9 @@ pub struct LibvirtConfig {
     /// Most connections for calls that may wait for a guest or storage.
     #[serde(default = "default_slow")]
     pub slow_connections: usize,
+    /// How often everything is read again, in seconds: for what events miss, and for the free space of pools.
+    #[serde(default = "default_reconcile")]
+    pub reconcile_seconds: u32,
 }
 
 fn default_word() -> String {
@@ -72,6 +75,10 @@ const fn default_slow() -> usize {
     8
 }
 
+const fn default_reconcile() -> u32 {
+    60
+}
+
 impl LibvirtConfig {
     /// The defaults for a URI.
     pub fn new(uri: impl Into<String>) -> LibvirtConfig {
@@ -86,6 +93,7 @@ impl LibvirtConfig {
             serial_log_dir: None,
             fast_connections: default_fast(),
             slow_connections: default_slow(),
+            reconcile_seconds: default_reconcile(),
         }
     }
 
@@ -120,6 +128,10 @@ impl LibvirtConfig {
                     format!("{value} connections; give 1 to 64"),
                 ));
             }
+        }
+        if !(1..=86_400).contains(&self.reconcile_seconds) {
+            let detail = format!("{} seconds; give 1 to 86400", self.reconcile_seconds);
+            return Err(Error::invalid("reconcile_seconds", detail));
         }
         if let Some(dir) = &self.serial_log_dir
             && (!dir.starts_with('/') || dir.contains('\0'))
@@ -158,6 +170,7 @@ mod tests {
         };
         assert_eq!(bad(|c| c.uri = "qemu".into()), "uri");
         assert_eq!(bad(|c| c.fast_connections = 0), "fast_connections");
+        assert_eq!(bad(|c| c.reconcile_seconds = 0), "reconcile_seconds");
         assert_eq!(bad(|c| c.serial_log_dir = Some("logs".into())), "serial_log_dir");
     }
 }

@@ -247,11 +247,11 @@ impl std::fmt::Debug for EventConnection {
 impl EventConnection {
     /// Subscribes `sink` to everything the gateway wants to hear on this connection.
     ///
-    /// Needs [`start_event_loop`] before the connection was opened. Lifecycle events are required; the others are
-    /// taken where the driver offers them.
+    /// Needs [`start_event_loop`] before the connection was opened. Every kind of event is taken where the driver
+    /// offers it; some drivers offer none.
     ///
     /// # Errors
-    /// libvirt's error when lifecycle events are refused.
+    /// libvirt's error when lifecycle events are offered but refused.
     pub fn subscribe(connection: Connect, sink: &EventSink) -> Result<EventConnection, Error> {
         let mut this = EventConnection {
             connection,
@@ -277,7 +277,12 @@ impl EventConnection {
                 ) -> c_int,
                 Generic,
             >(on_lifecycle);
-            this.domain_event(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, sink)?;
+            match this.domain_event(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, sink) {
+                Err(error) if error.code().to_raw() == sys::VIR_ERR_NO_SUPPORT => {
+                    tracing::warn!("this driver has no events; changes are seen at the next reconciliation");
+                }
+                other => other?,
+            }
             let optional: [(sys::virDomainEventID, Generic); 12] = [
                 (sys::VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot),
                 (

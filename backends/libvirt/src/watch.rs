@@ -26,6 +26,8 @@ const AGENT: Duration = Duration::from_secs(10);
 const LEASE_LOOKS: [u64; 13] = [1, 2, 4, 6, 8, 11, 15, 20, 30, 45, 60, 120, 300];
 /// Guests' agents that are asked at once: a few that hang must not use up the slow lane.
 const AGENTS: usize = 2;
+/// On a large host reading everything takes seconds, during which events wait: at most this part of the time.
+const RECONCILE_SHARE: u32 = 50;
 /// Domains that are read at once.
 const PARALLEL: usize = 4;
 /// Pause after a failed reading of the whole host.
@@ -132,6 +134,7 @@ pub(crate) async fn run(backend: &LibvirtBackend, out: mpsc::Sender<BackendEvent
         out,
         later: Later::default(),
         agents,
+        reconcile_at: Instant::now() + backend.reconcile_every(),
     };
     // Whatever happened before we listened is covered by reading everything once.
     let mut dirty = Dirty::default();
@@ -153,6 +156,7 @@ pub(crate) async fn run(backend: &LibvirtBackend, out: mpsc::Sender<BackendEvent
         tokio::select! {
             () = watch.out.closed() => return,
             () = wake => dirty.look_again(watch.later.due(Instant::now())),
+            () = tokio::time::sleep_until(watch.reconcile_at.into()) => watch.reconcile(&mut dirty),
             Some(uuid) = answered.recv() => {
                 dirty.domains.insert(uuid);
             }
@@ -233,9 +237,18 @@ struct Watch<'a> {
     out: mpsc::Sender<BackendEvent>,
     later: Later,
     agents: Agents,
+    reconcile_at: Instant,
 }
 
 impl Watch<'_> {
+    fn reconcile(&mut self, dirty: &mut Dirty) {
+        self.reconcile_at = Instant::now() + self.backend.reconcile_every();
+        if self.backend.host().status().is_up() {
+            dirty.everything = true;
+            dirty.topology = true;
+        }
+    }
+
     async fn settle(&mut self, dirty: Dirty) -> Result<(), Closed> {
         let backend = self.backend;
         if let Some(reason) = dirty.down {
@@ -247,8 +260,8 @@ impl Watch<'_> {
         }
         if dirty.everything {
             backend.forget_profile();
-            self.everything().await?;
         }
+        // Before the domains: whoever hears that the host is up may place something on it at once.
         if dirty.topology {
             match backend.read_topology(Instant::now() + READ).await {
                 Ok(topology) => self.send(BackendEvent::Topology(topology)).await?,
@@ -256,6 +269,9 @@ impl Watch<'_> {
                     tracing::warn!(backend = %backend.name(), %error, "pools and networks cannot be read");
                 }
             }
+        }
+        if dirty.everything {
+            self.everything().await?;
         }
         for uuid in dirty.agents {
             self.agents.ask(uuid);
@@ -309,8 +325,14 @@ impl Watch<'_> {
     async fn everything(&mut self) -> Result<(), Closed> {
         let backend = self.backend;
         loop {
-            match backend.read_all(Instant::now() + READ).await {
+            let begun = Instant::now();
+            match backend.read_all(begun + READ).await {
                 Ok(all) => {
+                    self.reconcile_at = Instant::now()
+                        + self
+                            .backend
+                            .reconcile_every()
+                            .max(begun.elapsed() * RECONCILE_SHARE);
                     for facts in all.iter().filter(|facts| running(facts) && !complete(facts)) {
                         self.later.start(facts.id.0);
                         if facts.agent == AgentState::Connected {

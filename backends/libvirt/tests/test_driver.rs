@@ -21,6 +21,7 @@ use babelvisor_core::secret::Secret;
 use babelvisor_libvirt::{LibvirtBackend, LibvirtConfig};
 use support::{again, backend, blank, call, eventually, facts, power_of, spec, vm_ref};
 use virt::connect::Connect;
+use virt::storage_vol::StorageVol;
 
 const POOL: &str = "default-pool";
 
@@ -349,6 +350,49 @@ async fn changes_made_by_others_arrive_as_events() {
         .await
         .expect("the watch ends with its receiver")
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_makes_no_event_is_seen_at_the_next_reconciliation() {
+    let lv = std::sync::Arc::new(backend(LibvirtConfig {
+        reconcile_seconds: 1,
+        ..LibvirtConfig::new("test:///default")
+    }));
+    let (out, mut events) = tokio::sync::mpsc::channel(1024);
+    tokio::spawn({
+        let lv = lv.clone();
+        async move { lv.watch(out).await }
+    });
+    // A pool that fills up tells nobody.
+    let name = format!("{}-full.img", VmId::random());
+    let xml = format!(
+        "<volume><name>{name}</name><capacity unit='GiB'>7</capacity><allocation unit='GiB'>7</allocation></volume>"
+    );
+    let mut empty = None;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let event = tokio::time::timeout_at(deadline.into(), events.recv()).await;
+        let BackendEvent::Topology(topology) = event.expect("in time").unwrap() else {
+            continue;
+        };
+        let free = topology.pools.iter().find(|p| p.name == POOL).unwrap().available;
+        match empty {
+            None => {
+                empty = Some(free);
+                let xml = xml.clone();
+                lv.host()
+                    .slow(deadline, move |c| {
+                        StorageVol::create_xml(&c.lookup_storage_pool_by_name(POOL)?, &xml, 0)?;
+                        Ok(())
+                    })
+                    .await
+                    .unwrap();
+            }
+            Some(before) if free == before - (7 << 30) => break,
+            Some(_) => {}
+        }
+    }
+    lv.delete_volume(&call(20), POOL, &name).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,122 +1,97 @@
-//! Load on a server, and what it made of it.
+//! Load on two servers in turns, and what each made of it.
 
-use super::{Outcome, bare};
-use babelvisor_conformance::testbed::eventually;
-use babelvisor_conformance::testbed::http::{call, get};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use serde_json::Value;
+use super::Outcome;
+use super::client::{Client, prepare};
+use super::figures::{middle, percentile};
+use super::server::cpu_time;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-const ALONE: Duration = Duration::from_millis(800);
-const TOGETHER: Duration = Duration::from_millis(1_500);
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Turns of each side. The machine is noisy, so that the median counts.
+const TURNS: usize = 3;
 
-/// What one kind of request got.
+/// A server under load.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: u32,
+}
+
+/// What a server made of a load, all medians over its turns.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Figures {
-    /// Median time of a request when there is no other.
     pub(crate) median: Duration,
+    pub(crate) p99: Duration,
     /// Requests answered in a second over all connections.
     pub(crate) per_second: f64,
+    /// Time on the processor for one request.
+    pub(crate) cpu: Duration,
 }
 
-/// The body of one GET; anything but 200 is an error, so that no refusal is measured by mistake.
-pub(crate) async fn fetch(address: SocketAddr, path: &str) -> Outcome<Bytes> {
-    let answer = get(address, path).send().await?;
-    if answer.status != 200 {
-        return Err(format!("GET {path}: {} {}", answer.status, answer.text()).into());
+/// The same GET on both servers, turn and turn about.
+pub(crate) async fn both(
+    ours: Target,
+    theirs: Target,
+    path: &str,
+    connections: usize,
+    turn: Duration,
+) -> Outcome<(Figures, Figures)> {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        left.push(run(ours, path, connections, turn).await?);
+        right.push(run(theirs, path, connections, turn).await?);
     }
-    Ok(answer.body)
+    Ok((medians(&left)?, medians(&right)?))
 }
 
-/// Waits until a list says that it has so many guests.
-pub(crate) async fn wait_for_total(address: SocketAddr, total: u64) -> Outcome<()> {
-    let path = "/api/guests?page=1&page_size=1";
-    eventually("all guests in the list", PATIENCE, async || {
-        let body: Value = serde_json::from_slice(&fetch(address, path).await.ok()?).ok()?;
-        (body.pointer("/paging/total")?.as_u64()? >= total).then_some(())
-    })
-    .await?;
-    Ok(())
-}
-
-/// One connection alone for the median, then `connections` at once for the rate.
-pub(crate) async fn run(address: SocketAddr, path: &str, connections: usize) -> Outcome<Figures> {
-    let mut times = connection(address, path.to_owned(), ALONE).await?;
-    let median = middle(&mut times)?;
+async fn run(target: Target, path: &str, connections: usize, turn: Duration) -> Outcome<Figures> {
+    let request = prepare("GET", path);
+    let cpu = cpu_time(target.pid)?;
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
-        .map(|_| tokio::spawn(connection(address, path.to_owned(), TOGETHER)))
+        .map(|_| tokio::spawn(connection(target.address, request.clone(), start + turn)))
         .collect();
-    let mut answered = 0_usize;
+    let mut times = Vec::new();
     for task in tasks {
-        answered += task.await??.len();
+        times.extend(task.await??);
     }
     let seconds = start.elapsed().as_secs_f64();
+    let cpu = cpu_time(target.pid)?.saturating_sub(cpu);
+    let answered = u32::try_from(times.len())?;
     Ok(Figures {
-        median,
-        per_second: f64::from(u32::try_from(answered)?) / seconds,
+        median: middle(&mut times)?,
+        p99: percentile(&mut times, 99)?,
+        per_second: f64::from(answered) / seconds,
+        cpu: cpu / answered.max(1),
     })
 }
 
-async fn connection(address: SocketAddr, path: String, time: Duration) -> Outcome<Vec<Duration>> {
-    let mut sender = bare::connect(address).await?;
-    let mut times = Vec::new();
-    let start = Instant::now();
-    while start.elapsed() < time || times.is_empty() {
-        let request = Request::get(&path)
-            .header("host", "bench")
-            .body(Full::new(Bytes::new()))?;
+async fn connection(address: SocketAddr, request: Vec<u8>, until: Instant) -> Outcome<Vec<Duration>> {
+    let mut client = Client::connect(address).await?;
+    let expected = client.exchange(&request).await?;
+    let mut times = Vec::with_capacity(100_000);
+    loop {
         let began = Instant::now();
-        sender.ready().await?;
-        let response = sender.send_request(request).await?;
-        if response.status() != 200 {
-            return Err(format!("GET {path}: {}", response.status()).into());
+        let length = client.exchange(&request).await?;
+        let now = Instant::now();
+        if length != expected {
+            return Err(format!("an answer of {length} bytes, before it were {expected}").into());
         }
-        response.into_body().collect().await?;
-        times.push(began.elapsed());
-    }
-    Ok(times)
-}
-
-/// Sends a power action and waits until a GET shows the status.
-pub(crate) async fn switch(address: SocketAddr, uuid: &str, action: &str, status: i64) -> Outcome<()> {
-    let answer = call(address, "PUT", &format!("/api/guests/{action}/{uuid}"))
-        .send()
-        .await?;
-    if answer.status != 200 {
-        return Err(format!("{action}: {} {}", answer.status, answer.text()).into());
-    }
-    let path = format!("/api/guest/{uuid}");
-    let start = Instant::now();
-    // Without a pause: the pause would be what is measured.
-    while start.elapsed() < PATIENCE {
-        let body: Value = serde_json::from_slice(&fetch(address, &path).await?)?;
-        if body.pointer("/data/status").and_then(Value::as_i64) == Some(status) {
-            return Ok(());
+        times.push(now - began);
+        if now >= until {
+            return Ok(times);
         }
     }
-    Err(format!("{action}: status {status} was not seen within {PATIENCE:?}").into())
 }
 
-/// The median time of `times` runs.
-pub(crate) async fn median_of(times: usize, mut run: impl AsyncFnMut() -> Outcome<()>) -> Outcome<Duration> {
-    let mut taken = Vec::with_capacity(times);
-    for _ in 0..times {
-        let start = Instant::now();
-        run().await?;
-        taken.push(start.elapsed());
-    }
-    middle(&mut taken)
-}
-
-/// The median.
-pub(crate) fn middle(times: &mut [Duration]) -> Outcome<Duration> {
-    times.sort_unstable();
-    times
-        .get(times.len() / 2)
-        .copied()
-        .ok_or_else(|| "nothing was measured".into())
+fn medians(turns: &[Figures]) -> Outcome<Figures> {
+    let time = |of: fn(&Figures) -> Duration| middle(&mut turns.iter().map(of).collect::<Vec<_>>());
+    let mut rates: Vec<f64> = turns.iter().map(|turn| turn.per_second).collect();
+    rates.sort_by(f64::total_cmp);
+    Ok(Figures {
+        median: time(|turn| turn.median)?,
+        p99: time(|turn| turn.p99)?,
+        per_second: rates.get(rates.len() / 2).copied().unwrap_or_default(),
+        cpu: time(|turn| turn.cpu)?,
+    })
 }

@@ -1,7 +1,8 @@
 //! The other floor: the libvirt calls that a request cannot do without, on a connection of their own.
 
-use super::{Outcome, load::middle};
-use std::time::{Duration, Instant};
+use super::Outcome;
+use super::figures::{middle, time};
+use std::time::Duration;
 use virt::connect::Connect;
 
 /// A connection to libvirt's test driver, over RPC.
@@ -37,23 +38,32 @@ impl Raw {
     }
 
     /// Look-up and info of one domain.
-    pub(crate) fn time_one(&self, uuid: &str) -> Outcome<Option<Duration>> {
-        time(200, || {
+    pub(crate) fn time_one(&self, uuid: &str) -> Outcome<Duration> {
+        middle(&mut time(500, || {
             self.connection.lookup_domain_by_uuid_string(uuid)?.info()?;
             Ok(())
-        })
-        .map(Some)
+        })?)
     }
 
-    /// One list of all domains, names and UUIDs, with no details.
-    pub(crate) fn time_list(&self) -> Outcome<Option<Duration>> {
-        time(10, || {
-            for domain in self.connection.list_all_domains(0)? {
-                domain.name()?;
+    /// One list of so many domains with the state of each.
+    pub(crate) fn time_list(&self, most: usize) -> Outcome<Duration> {
+        middle(&mut time(5, || {
+            for domain in self.connection.list_all_domains(0)?.iter().take(most) {
+                domain.info()?;
             }
             Ok(())
-        })
-        .map(Some)
+        })?)
+    }
+
+    /// All that there is to know of all domains: the list, and state and definition of each.
+    pub(crate) fn time_refresh(&self) -> Outcome<Duration> {
+        middle(&mut time(3, || {
+            for domain in self.connection.list_all_domains(0)? {
+                domain.info()?;
+                domain.xml_desc(0)?;
+            }
+            Ok(())
+        })?)
     }
 
     /// Refuses to go on with an answer that was quick and wrong.
@@ -68,23 +78,24 @@ impl Raw {
         .into())
     }
 
+    /// Switches a domain past the gateway.
+    pub(crate) fn switch(&self, uuid: &str, on: bool) -> Outcome<()> {
+        let domain = self.connection.lookup_domain_by_uuid_string(uuid)?;
+        if on {
+            domain.create()?;
+        } else {
+            domain.destroy()?;
+        }
+        Ok(())
+    }
+
     /// Off and on again.
     pub(crate) fn time_power(&self, uuid: &str) -> Outcome<Duration> {
         let domain = self.connection.lookup_domain_by_uuid_string(uuid)?;
-        time(100, || {
+        middle(&mut time(100, || {
             domain.destroy()?;
             domain.create()?;
             Ok(())
-        })
+        })?)
     }
-}
-
-fn time(times: usize, mut run: impl FnMut() -> Outcome<()>) -> Outcome<Duration> {
-    let mut taken = Vec::with_capacity(times);
-    for _ in 0..times {
-        let start = Instant::now();
-        run()?;
-        taken.push(start.elapsed());
-    }
-    middle(&mut taken)
 }

@@ -66,7 +66,7 @@ pub fn start_event_loop() -> Result<(), String> {
 
 unsafe extern "C" fn idle_timer(_timer: c_int, _opaque: *mut c_void) {}
 
-/// What a callback gets as its opaque pointer: one heap allocation per registration, freed by [`free_context`].
+/// What a callback gets as its opaque pointer: one heap allocation per registration, freed by `free_context`.
 struct Context {
     sink: EventSink,
 }
@@ -74,7 +74,7 @@ struct Context {
 /// Runs `build` and hands its event to the sink. Never unwinds.
 ///
 /// # Safety
-/// `opaque` must be a live pointer made by [`leak_context`].
+/// `opaque` must be a live pointer made by `leak_context`.
 unsafe fn deliver(opaque: *mut c_void, build: impl FnOnce() -> Option<RawEvent>) {
     // SAFETY: libvirt gives back the pointer that was registered and frees it only after the last callback.
     let context = unsafe { &*opaque.cast::<Context>() };

@@ -3,7 +3,7 @@
 //! libvirt's calls block and cannot be cancelled, and calls that share a connection wait for each other (a daemon
 //! reads at most five requests of one client at a time). Therefore:
 //!
-//! - every call has a connection for itself while it runs, on a thread of its own ([`lane`]);
+//! - every call has a connection for itself while it runs, on a thread of its own (`lane`);
 //! - calls that only read the daemon's memory use the *fast* lane (at most four connections); calls that may wait for
 //!   a guest, QEMU or storage use the *slow* lane (at most eight), so a hung guest never delays a list;
 //! - a call that is not done at its deadline is left behind with its connection, which is never used again;

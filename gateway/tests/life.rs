@@ -10,9 +10,11 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
 use babelvisor_conformance::testbed::eventually;
+use babelvisor_conformance::testbed::http::call;
 use common::calls::Client;
 use common::evidence::Evidence;
 use common::gateway;
@@ -49,7 +51,7 @@ async fn whole_life(which: Which) {
 
     guest_rest_owns_it(client, &setup, &mut evidence).await;
     pve_open_owns_it(client, &mut evidence).await;
-    pve_open_signs_in_is_refused_without_account(client).await;
+    pve_open_signs_in(&setup, &mut evidence).await;
 
     let after = || {
         (
@@ -204,10 +206,57 @@ async fn pve_open_owns_it(client: Client, evidence: &mut Evidence) {
     );
 }
 
-async fn pve_open_signs_in_is_refused_without_account(client: Client) {
-    let body = json!({"uuid": "A10000001", "secret": "nobody has this"});
-    let answer = client.post("/v1/auth/getToken", &body).await;
-    assert_eq!(answer["code"], 1001, "{answer}");
+/// An account is made as an operator makes it; its token opens the dialect, and nothing else does.
+async fn pve_open_signs_in(setup: &Setup, evidence: &mut Evidence) {
+    let config = setup
+        .config()
+        .replace("authentication = \"off\"", "authentication = \"on\"");
+    let mut gateway = gateway().config(&config).start().unwrap();
+    // The embedded store belongs to one process at a time.
+    gateway.kill9();
+    let secret = gateway.state_dir().join("secret.txt");
+    std::fs::write(&secret, "Reef-lamp-7\n").unwrap();
+    let added = Command::new(common::binary())
+        .args(["account", "add", "A10000001", "--secret-file"])
+        .arg(&secret)
+        .arg("--state-dir")
+        .arg(gateway.state_dir())
+        .output()
+        .unwrap();
+    assert!(
+        added.status.success(),
+        "{}",
+        String::from_utf8_lossy(&added.stderr)
+    );
+    gateway.restart().unwrap();
+
+    let client = Client::of(&gateway);
+    let images = "/v1/pve/open/image";
+    let refused = client.send("GET", images, None).await;
+    assert_eq!(
+        (refused.status, &refused.json().unwrap()["code"]),
+        (401, &json!(401))
+    );
+    let wrong = client
+        .post("/v1/auth/getToken", &json!({"uuid": "A10000001", "secret": "no"}))
+        .await;
+    assert_eq!(wrong["code"], 1001, "{wrong}");
+    let right = client
+        .post(
+            "/v1/auth/getToken",
+            &json!({"uuid": "A10000001", "secret": "Reef-lamp-7"}),
+        )
+        .await;
+    let token = right["data"]["token"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{right}"));
+    let request = call(gateway.address(), "GET", images).header("Finovy-Access-Token", token);
+    assert_eq!(request.send().await.unwrap().json().unwrap()["code"], 0);
+    assert!(
+        !gateway.log().contains(token) && !gateway.log().contains("Reef-lamp-7"),
+        "a secret was logged"
+    );
+    evidence.saw(PVE, "pve.getToken");
 }
 
 /// Waits until the newest job of an operation has ended well: the answer came when it was accepted, and no

@@ -106,7 +106,8 @@ pub struct Console {
 /// What a backend's `watch` reports.
 #[derive(Debug, Clone)]
 pub enum BackendEvent {
-    /// The connection is up and these are all VMs: the first event, and again after every gap.
+    /// The connection is up and these are all VMs: at the beginning, and again after every gap. From here on
+    /// VMs are placed on it, so its first [`BackendEvent::Topology`] comes before.
     Resync(Vec<VmFacts>),
     /// One VM is new or changed.
     Changed(Box<VmFacts>),

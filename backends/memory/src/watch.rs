@@ -38,13 +38,14 @@ async fn one_connection(hypervisor: &Hypervisor, out: &mpsc::Sender<BackendEvent
         let (events, all) = world.observe();
         (events, all, world.topology())
     };
+    // Before the guests: whoever hears that the hypervisor is up may place something on it at once.
+    tell(out, BackendEvent::Topology(told.clone())).await?;
     tell(
         out,
         BackendEvent::Resync(all.iter().map(|facts| VmFacts::clone(facts)).collect()),
     )
     .await?;
     drop(all);
-    tell(out, BackendEvent::Topology(told.clone())).await?;
 
     let mut due: Option<Instant> = None;
     loop {

@@ -299,6 +299,11 @@ async fn changes_made_by_others_arrive_as_events() {
             }
         }
     };
+    next(
+        "the topology",
+        Box::new(|e| matches!(e, BackendEvent::Topology(t) if t.pools.iter().any(|p| p.name == POOL))),
+    )
+    .await;
     let first = next("all VMs", Box::new(|e| matches!(e, BackendEvent::Resync(_)))).await;
     let BackendEvent::Resync(all) = first else {
         unreachable!()
@@ -307,11 +312,6 @@ async fn changes_made_by_others_arrive_as_events() {
         all.iter()
             .any(|vm| vm.name == "test" && vm.power == PowerState::Running)
     );
-    next(
-        "the topology",
-        Box::new(|e| matches!(e, BackendEvent::Topology(t) if t.pools.iter().any(|p| p.name == POOL))),
-    )
-    .await;
 
     let vm = VmId::random();
     let xml = format!(

@@ -2,9 +2,11 @@
 //! changes are folded in here, each as one new [`Snapshot`]; readers never wait and never reach a hypervisor.
 
 mod cache;
+mod remembered;
 mod snapshot;
 mod upkeep;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,16 +19,29 @@ pub use upkeep::Upkeep;
 use crate::backend::BackendEvent;
 use crate::error::Error;
 use crate::model::{
-    BackendId, Flavor, FlavorId, Image, ImageId, Job, PowerState, Timestamp, Topology, Vm, VmFacts, VmId,
-    VmRecord,
+    Activity, BackendId, Flavor, FlavorId, Image, ImageId, Job, JobId, PowerState, Timestamp, Topology, Vm,
+    VmFacts, VmId, VmRecord,
 };
+use remembered::Remembered;
 
 /// The live view of all backends and the registry.
+///
+/// What it hears arrives in any order: a record before or after the facts it belongs to, a job's end before its
+/// beginning, two backends with one VM. The view depends on what was heard, not on the order: newest record,
+/// ended for good once ended, and the facts of the record's own backend before those of any other.
 #[derive(Debug, Default)]
 pub struct Inventory {
     current: ArcSwap<Snapshot>,
-    writer: Mutex<()>,
+    past: Mutex<Past>,
     revision: AtomicU64,
+}
+
+/// What must not come to life again when old news of it arrives late. Also the right to write: whoever holds
+/// it is the one writer.
+#[derive(Debug, Default)]
+struct Past {
+    ended: Remembered<JobId, ()>,
+    gone: Remembered<VmId, u64>,
 }
 
 /// What a fold asks the upkeep to do outside the lock.
@@ -34,8 +49,10 @@ pub struct Inventory {
 pub struct Chores {
     /// VMs without a record.
     pub adopt: Vec<Arc<VmFacts>>,
-    /// VMs with a record that their backend no longer lists.
+    /// VMs with a record that their backend does not list.
     pub missing: Vec<VmId>,
+    /// VMs that another backend than the record's lists while the record's does not.
+    pub moved: Vec<(VmId, BackendId)>,
 }
 
 impl Inventory {
@@ -46,11 +63,11 @@ impl Inventory {
 
     /// Makes the next moment. The closure must be quick and must not block: readers are never held up, but
     /// other writers are.
-    fn update<T>(&self, change: impl FnOnce(&mut Snapshot, &dyn Fn() -> u64) -> T) -> T {
-        let _one_writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    fn update<T>(&self, change: impl FnOnce(&mut Snapshot, &mut Past, &dyn Fn() -> u64) -> T) -> T {
+        let mut one_writer = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Snapshot::clone(&self.current.load());
         let revise = || self.revision.fetch_add(1, Ordering::Relaxed) + 1;
-        let result = change(&mut next, &revise);
+        let result = change(&mut next, &mut one_writer, &revise);
         self.current.store(Arc::new(next));
         result
     }
@@ -60,91 +77,93 @@ impl Inventory {
         match event {
             BackendEvent::Resync(all) => self.resync(backend, all),
             BackendEvent::Changed(facts) => self.facts(vec![*facts]),
-            BackendEvent::Gone(id) => Chores {
-                missing: self.forget_facts(backend, &[id]),
-                ..Chores::default()
-            },
+            BackendEvent::Gone(id) => self.forget_facts(backend, &[id]),
             BackendEvent::Topology(topology) => {
                 self.topology(backend, topology);
                 Chores::default()
             }
             BackendEvent::Down(error) => {
-                self.set_up(backend, Some(error));
+                self.update(|next, _, revise| set_up(next, backend, Some(error), revise));
                 Chores::default()
             }
         }
     }
 
+    /// Folds in a backend's whole list, as one moment: nobody sees half of it.
     fn resync(&self, backend: &BackendId, all: Vec<VmFacts>) -> Chores {
-        let listed: std::collections::HashSet<VmId> = all.iter().map(|facts| facts.id).collect();
-        let missing: Vec<VmId> = self
-            .now()
-            .vms
-            .values()
-            .filter(|vm| vm.facts.as_ref().is_some_and(|facts| facts.backend == *backend))
-            .filter(|vm| !listed.contains(&vm.id))
-            .map(|vm| vm.id)
-            .collect();
-        let mut chores = self.facts(all);
-        chores.missing = self.forget_facts(backend, &missing);
-        self.set_up(backend, None);
-        chores
-    }
-
-    /// Folds in what backends say of VMs.
-    pub fn facts(&self, all: Vec<VmFacts>) -> Chores {
-        self.update(|next, revise| {
+        self.update(|next, _, revise| {
+            let listed: HashSet<VmId> = all.iter().map(|facts| facts.id).collect();
+            let known = next
+                .vms
+                .values()
+                .filter(|vm| vm.home() == backend)
+                .map(|vm| vm.id);
+            let unshown = next.strangers.iter();
+            let unshown = unshown.filter(|(_, reports)| reports.contains_key(backend));
+            let mut missing: Vec<VmId> = known.chain(unshown.map(|(id, _)| *id)).collect();
+            missing.retain(|id| !listed.contains(id));
+            set_up(next, backend, None, revise);
             let mut chores = Chores::default();
             for facts in all {
-                let facts = Arc::new(facts);
-                match next.vms.get(&facts.id).cloned() {
-                    Some(vm) => {
-                        if vm.facts.as_deref() != Some(&*facts) || !vm.reachable {
-                            next.place(Arc::new(Vm {
-                                facts: Some(facts),
-                                revision: revise(),
-                                reachable: true,
-                                changed: Timestamp::now(),
-                                ..Vm::clone(&vm)
-                            }));
-                        }
-                    }
-                    None => {
-                        next.strangers.insert(facts.id, facts.clone());
-                        chores.adopt.push(facts);
-                    }
-                }
+                fold_facts(next, facts, revise, &mut chores);
+            }
+            for id in missing {
+                fold_absence(next, backend, id, revise, &mut chores);
             }
             chores
         })
     }
 
-    /// Drops the facts of VMs that `backend` no longer has; returns those that have a record. A VM whose
-    /// facts meanwhile come from another backend has moved there and is left alone.
-    fn forget_facts(&self, backend: &BackendId, ids: &[VmId]) -> Vec<VmId> {
-        self.update(|next, revise| {
-            let mut recorded = Vec::new();
-            for id in ids {
-                next.strangers.remove(id);
-                if let Some(vm) = next.vms.get(id).cloned()
-                    && vm.facts.as_ref().is_some_and(|facts| facts.backend == *backend)
-                {
-                    recorded.push(*id);
-                    next.place(Arc::new(Vm {
-                        facts: None,
-                        revision: revise(),
-                        changed: Timestamp::now(),
-                        ..Vm::clone(&vm)
-                    }));
-                }
+    /// Folds in what backends say of VMs.
+    pub fn facts(&self, all: Vec<VmFacts>) -> Chores {
+        self.update(|next, _, revise| {
+            let mut chores = Chores::default();
+            for facts in all {
+                fold_facts(next, facts, revise, &mut chores);
             }
-            recorded
+            chores
         })
+    }
+
+    /// Drops the facts of VMs that `backend` no longer has.
+    pub fn forget_facts(&self, backend: &BackendId, ids: &[VmId]) -> Chores {
+        self.update(|next, _, revise| {
+            let mut chores = Chores::default();
+            for id in ids {
+                fold_absence(next, backend, *id, revise, &mut chores);
+            }
+            chores
+        })
+    }
+
+    /// What still waits for somebody to see to it on `backend`: chores that could not be done when they came
+    /// up, because the store was away or a job was at the VM.
+    pub fn loose_ends(&self, backend: &BackendId) -> Chores {
+        let now = self.now();
+        let mut chores = Chores::default();
+        if !now.backend_up(backend) {
+            return chores;
+        }
+        for (id, reports) in &now.strangers {
+            if !now.vms.contains_key(id) {
+                chores.adopt.extend(reports.get(backend).cloned());
+            }
+        }
+        for vm in now.vms.values() {
+            match &vm.facts {
+                None if vm.record.backend == *backend => chores.missing.push(vm.id),
+                Some(facts) if facts.backend == *backend && vm.record.backend != *backend => {
+                    chores.moved.push((vm.id, backend.clone()));
+                }
+                None | Some(_) => {}
+            }
+        }
+        chores
     }
 
     /// Notes a power state that a finished job has just brought about, ahead of the backend's own event.
     pub fn presume_power(&self, id: VmId, power: PowerState) {
-        self.update(|next, revise| {
+        self.update(|next, _, revise| {
             if let Some(vm) = next.vms.get(&id).cloned()
                 && let Some(facts) = &vm.facts
                 && facts.power != power
@@ -164,20 +183,35 @@ impl Inventory {
 
     /// Folds in VM records of the store; older versions than those already seen are ignored.
     pub fn records(&self, records: Vec<(VmRecord, u64)>) {
-        self.update(|next, revise| {
+        self.update(|next, past, revise| {
             for (record, version) in records {
-                let old = next.vms.get(&record.id).cloned();
-                if old.as_ref().is_some_and(|vm| vm.record_version >= version) {
+                let id = record.id;
+                let old = next.vms.get(&id).cloned();
+                let seen = old
+                    .as_ref()
+                    .map(|vm| vm.record_version)
+                    .max(past.gone.get(&id).copied());
+                if seen.is_some_and(|seen| seen >= version) {
                     continue;
                 }
-                let stranger = next.strangers.remove(&record.id);
-                let facts = old.as_ref().and_then(|vm| vm.facts.clone()).or(stranger);
+                let shown = old.as_ref().and_then(|vm| vm.facts.clone());
+                if record.gone_at.is_some() {
+                    past.gone.insert(id, version);
+                    next.remove(id);
+                    // Its backend has not said so yet, or it will come back: what is known of it is kept.
+                    if let Some(facts) = shown {
+                        next.set_aside(facts);
+                    }
+                    continue;
+                }
+                let facts = next.best_report(&record.backend, id, shown);
+                let home = facts.as_ref().map_or(&record.backend, |facts| &facts.backend);
                 let vm = Vm {
-                    id: record.id,
+                    id,
                     revision: revise(),
                     record_version: version,
-                    activity: next.activity(record.id),
-                    reachable: next.backend_up(&record.backend),
+                    activity: next.activity(id),
+                    reachable: next.backend_up(home),
                     changed: old.map_or(record.first_seen, |vm| vm.changed),
                     facts,
                     record: Arc::new(record),
@@ -187,41 +221,42 @@ impl Inventory {
         });
     }
 
-    /// Folds in a job's state: what it does to its VM shows there until it ends.
+    /// Folds in a job's state: what it does to its VM shows there until it ends. Late news of a job that has
+    /// ended changes nothing.
     pub fn job(&self, job: &Job) {
-        let id = job.command.vm();
-        let key = (job.submitted, job.id);
-        self.update(|next, revise| {
-            let before = next.activity(id);
-            let mut lines = next.activities.get(&id).cloned().unwrap_or_default();
-            match job.activity() {
-                Some((_, activity)) => {
-                    lines.insert(key, activity);
-                }
-                None => {
-                    lines.remove(&key);
-                }
+        self.update(|next, past, revise| {
+            if job.state.ended() {
+                past.ended.insert(job.id, ());
+            } else if past.ended.get(&job.id).is_some() {
+                return;
             }
-            if lines.is_empty() {
-                next.activities.remove(&id);
-            } else {
-                next.activities.insert(id, lines);
-            }
-            let activity = next.activity(id);
-            if activity != before
-                && let Some(vm) = next.vms.get(&id).cloned()
-            {
-                next.place(Arc::new(Vm {
-                    activity,
-                    revision: revise(),
-                    ..Vm::clone(&vm)
-                }));
-            }
+            let activity = job.activity().map(|(_, activity)| activity);
+            set_activity(next, job.command.vm(), (job.submitted, job.id), activity, revise);
+        });
+    }
+
+    /// The unfinished jobs that it knows of, with their VMs.
+    pub fn open_jobs(&self) -> Vec<(VmId, Timestamp, JobId)> {
+        let now = self.now();
+        let of_vm = |(vm, jobs): (&VmId, &imbl::OrdMap<(Timestamp, JobId), _>)| {
+            let vm = *vm;
+            jobs.keys()
+                .map(move |(submitted, job)| (vm, *submitted, *job))
+                .collect::<Vec<_>>()
+        };
+        now.activities.iter().flat_map(of_vm).collect()
+    }
+
+    /// Folds in that a job has ended of which only the fact is known, as after a gap in the changes.
+    pub fn job_ended(&self, vm: VmId, submitted: Timestamp, job: JobId) {
+        self.update(|next, past, revise| {
+            past.ended.insert(job, ());
+            set_activity(next, vm, (submitted, job), None, revise);
         });
     }
 
     fn topology(&self, backend: &BackendId, topology: Topology) {
-        self.update(|next, _| {
+        self.update(|next, _, _| {
             next.hosts.retain(|_, host| host.backend != *backend);
             next.pools.retain(|_, pool| pool.backend != *backend);
             next.networks.retain(|_, network| network.backend != *backend);
@@ -238,42 +273,18 @@ impl Inventory {
         });
     }
 
-    fn set_up(&self, backend: &BackendId, error: Option<Error>) {
-        let up = error.is_none();
-        self.update(|next, revise| {
-            let was_up = next.backend_up(backend);
-            next.backends.insert(
-                backend.clone(),
-                BackendState {
-                    up,
-                    since: Timestamp::now(),
-                    error,
-                },
-            );
-            if was_up == up {
-                return;
-            }
-            let affected: Vec<Arc<Vm>> = next
-                .vms
-                .values()
-                .filter(|vm| vm.record.backend == *backend)
-                .cloned()
-                .collect();
-            for vm in affected {
-                next.place(Arc::new(Vm {
-                    reachable: up,
-                    revision: revise(),
-                    ..Vm::clone(&vm)
-                }));
-            }
-        });
-    }
-
     /// Folds in an image, or its removal.
     pub fn image(&self, id: ImageId, image: Option<Image>) {
-        self.update(|next, _| {
+        self.update(|next, _, _| {
             if let Some(old) = next.images.remove(&id) {
-                next.images_by_number.remove(&old.number);
+                // Another image may have taken the number over meanwhile.
+                if next
+                    .images_by_number
+                    .get(&old.number)
+                    .is_some_and(|image| image.id == id)
+                {
+                    next.images_by_number.remove(&old.number);
+                }
             }
             if let Some(image) = image.map(Arc::new) {
                 next.images_by_number.insert(image.number, image.clone());
@@ -284,7 +295,7 @@ impl Inventory {
 
     /// Folds in a flavor, or its removal.
     pub fn flavor(&self, id: FlavorId, flavor: Option<Flavor>) {
-        self.update(|next, _| {
+        self.update(|next, _, _| {
             next.flavors = next
                 .flavors
                 .iter()
@@ -295,5 +306,128 @@ impl Inventory {
                 next.flavors.insert(flavor.short_id.clone(), Arc::new(flavor));
             }
         });
+    }
+}
+
+/// Folds in one report of one VM.
+fn fold_facts(next: &mut Snapshot, facts: VmFacts, revise: &dyn Fn() -> u64, chores: &mut Chores) {
+    let facts = Arc::new(facts);
+    let Some(vm) = next.vms.get(&facts.id).cloned() else {
+        next.set_aside(facts.clone());
+        chores.adopt.push(facts);
+        return;
+    };
+    if facts.backend != vm.record.backend
+        && let Some(shown) = &vm.facts
+        && shown.backend != facts.backend
+        && (shown.backend == vm.record.backend || shown.backend < facts.backend)
+    {
+        if !next.backend_up(&shown.backend) {
+            chores.moved.push((facts.id, facts.backend.clone()));
+        }
+        next.set_aside(facts);
+        return;
+    }
+    if let Some(shown) = &vm.facts
+        && shown.backend != facts.backend
+    {
+        next.set_aside(shown.clone());
+    }
+    if facts.backend != vm.record.backend {
+        chores.moved.push((facts.id, facts.backend.clone()));
+    }
+    next.take_aside(facts.id, &facts.backend);
+    let reachable = next.backend_up(&facts.backend);
+    if vm.facts.as_deref() != Some(&*facts) || vm.reachable != reachable {
+        next.place(Arc::new(Vm {
+            facts: Some(facts),
+            revision: revise(),
+            reachable,
+            changed: Timestamp::now(),
+            ..Vm::clone(&vm)
+        }));
+    }
+}
+
+/// Folds in that `backend` does not have a VM. Where another backend has it, it has moved there.
+fn fold_absence(
+    next: &mut Snapshot,
+    backend: &BackendId,
+    id: VmId,
+    revise: &dyn Fn() -> u64,
+    chores: &mut Chores,
+) {
+    next.take_aside(id, backend);
+    let Some(vm) = next.vms.get(&id).cloned() else {
+        return;
+    };
+    if vm.home() != backend {
+        return;
+    }
+    let facts = next.best_report(&vm.record.backend, id, None);
+    match &facts {
+        Some(facts) => chores.moved.push((id, facts.backend.clone())),
+        None => chores.missing.push(id),
+    }
+    if vm.facts.is_some() {
+        let home = facts.as_ref().map_or(&vm.record.backend, |facts| &facts.backend);
+        next.place(Arc::new(Vm {
+            revision: revise(),
+            reachable: next.backend_up(home),
+            changed: Timestamp::now(),
+            facts,
+            ..Vm::clone(&vm)
+        }));
+    }
+}
+
+fn set_up(next: &mut Snapshot, backend: &BackendId, error: Option<Error>, revise: &dyn Fn() -> u64) {
+    let up = error.is_none();
+    let known = next.backends.get(backend);
+    let since = known
+        .filter(|state| state.up == up)
+        .map_or_else(Timestamp::now, |state| state.since);
+    next.backends
+        .insert(backend.clone(), BackendState { up, since, error });
+    let affected = next.vms.values();
+    let affected = affected.filter(|vm| vm.home() == backend && vm.reachable != up);
+    let affected: Vec<Arc<Vm>> = affected.cloned().collect();
+    for vm in affected {
+        next.place(Arc::new(Vm {
+            reachable: up,
+            revision: revise(),
+            ..Vm::clone(&vm)
+        }));
+    }
+}
+
+/// Notes what the job `key` does to a VM, or that it does nothing more.
+fn set_activity(
+    next: &mut Snapshot,
+    vm: VmId,
+    key: (Timestamp, JobId),
+    activity: Option<Activity>,
+    revise: &dyn Fn() -> u64,
+) {
+    let before = next.activity(vm);
+    let mut jobs = next.activities.get(&vm).cloned().unwrap_or_default();
+    match activity {
+        Some(activity) => jobs.insert(key, activity),
+        None => jobs.remove(&key),
+    };
+    if jobs.is_empty() {
+        next.activities.remove(&vm);
+    } else {
+        next.activities.insert(vm, jobs);
+    }
+    let activity = next.activity(vm);
+    if activity != before
+        && let Some(vm) = next.vms.get(&vm).cloned()
+    {
+        next.place(Arc::new(Vm {
+            activity,
+            revision: revise(),
+            ..Vm::clone(&vm)
+        }));
     }
 }

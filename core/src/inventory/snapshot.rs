@@ -50,8 +50,9 @@ pub struct Snapshot {
     pub backends: HashMap<BackendId, BackendState>,
     /// Unfinished jobs of each VM, oldest first.
     pub(super) activities: HashMap<VmId, OrdMap<(Timestamp, JobId), Activity>>,
-    /// Facts of VMs that have no record yet: adoption is on its way.
-    pub(super) strangers: HashMap<VmId, Arc<VmFacts>>,
+    /// Reports that no VM shows: of VMs without a record (adoption is on its way, or the VM is gone and its
+    /// backend has not said so yet), and of VMs whose own backend reports them, too.
+    pub(super) strangers: HashMap<VmId, OrdMap<BackendId, Arc<VmFacts>>>,
 }
 
 impl Snapshot {
@@ -115,10 +116,55 @@ impl Snapshot {
     }
 
     fn unplace_visible(&mut self, vm: &Vm) {
+        let tenant = &vm.record.tenant;
         self.by_number.remove(&vm.record.number);
-        if let Some(of_tenant) = self.by_tenant.get_mut(&vm.record.tenant) {
+        if let Some(of_tenant) = self.by_tenant.get_mut(tenant) {
             of_tenant.remove(&vm.record.number);
+            if of_tenant.is_empty() {
+                self.by_tenant.remove(tenant);
+            }
         }
+    }
+
+    /// Keeps a report that no VM shows.
+    pub(super) fn set_aside(&mut self, facts: Arc<VmFacts>) {
+        self.strangers
+            .entry(facts.id)
+            .or_default()
+            .insert(facts.backend.clone(), facts);
+    }
+
+    /// Takes such a report back.
+    pub(super) fn take_aside(&mut self, id: VmId, backend: &BackendId) -> Option<Arc<VmFacts>> {
+        let reports = self.strangers.get_mut(&id)?;
+        let taken = reports.remove(backend);
+        if reports.is_empty() {
+            self.strangers.remove(&id);
+        }
+        taken
+    }
+
+    /// Of all reports of a VM the one to show: that of `home`, else the first backend's by name, so that it
+    /// does not depend on which came first. The others are set aside.
+    pub(super) fn best_report(
+        &mut self,
+        home: &BackendId,
+        id: VmId,
+        shown: Option<Arc<VmFacts>>,
+    ) -> Option<Arc<VmFacts>> {
+        if let Some(shown) = shown {
+            if shown.backend == *home && !self.strangers.contains_key(&id) {
+                return Some(shown);
+            }
+            self.set_aside(shown);
+        }
+        let reports = self.strangers.get(&id)?;
+        let best = if reports.contains_key(home) {
+            home.clone()
+        } else {
+            reports.keys().next()?.clone()
+        };
+        self.take_aside(id, &best)
     }
 
     pub(super) fn activity(&self, vm: VmId) -> Option<Activity> {

@@ -1,7 +1,7 @@
 //! Keeps the inventory true: runs every backend's watch, follows the store's changes, adopts VMs that nobody
 //! has a record of, and lays records of vanished VMs to rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use crate::store::{Change, Record, RecordKind};
 
 /// How many events may wait between a backend and the inventory.
 const EVENTS: usize = 1024;
+/// How often loose ends are looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The tasks behind the inventory.
 pub struct Upkeep {
@@ -56,24 +58,51 @@ impl Upkeep {
         Ok(tasks)
     }
 
-    /// Everything that the store remembers, jobs under way included.
+    /// Everything that the store remembers, jobs under way included. What the inventory knows and the store no
+    /// longer has, because changes were missed, goes.
     async fn load(&self) -> Result<()> {
-        self.inventory.records(self.registry.vms().await?);
+        let before = self.inventory.now();
+        let open_before = self.inventory.open_jobs();
         let store = self.registry.store();
-        for record in store.load(RecordKind::Image).await? {
-            self.image(Some(&record))?;
+        let mut records = self.registry.all_vms().await?;
+        records.retain(|(vm, _)| vm.gone_at.is_none() || before.vms.contains_key(&vm.id));
+        self.inventory.records(records);
+
+        let images = store.load(RecordKind::Image).await?;
+        for record in &images {
+            self.image(Some(record))?;
         }
-        for record in store.load(RecordKind::Flavor).await? {
-            self.flavor(Some(&record))?;
-        }
-        for job in store
-            .jobs(&crate::store::JobFilter {
-                unfinished: true,
-                limit: 0,
-            })
-            .await?
+        let kept: HashSet<&str> = images.iter().map(|record| record.key.as_str()).collect();
+        for id in before
+            .images
+            .keys()
+            .filter(|id| !kept.contains(id.simple().as_str()))
         {
-            self.inventory.job(&job);
+            self.inventory.image(*id, None);
+        }
+        let flavors = store.load(RecordKind::Flavor).await?;
+        for record in &flavors {
+            self.flavor(Some(record))?;
+        }
+        let kept: HashSet<&str> = flavors.iter().map(|record| record.key.as_str()).collect();
+        let flavors = before.flavors.values();
+        for flavor in flavors.filter(|flavor| !kept.contains(flavor.id.simple().as_str())) {
+            self.inventory.flavor(flavor.id, None);
+        }
+
+        let unfinished = crate::store::JobFilter {
+            unfinished: true,
+            limit: 0,
+        };
+        let jobs = store.jobs(&unfinished).await?;
+        let open: HashSet<_> = jobs.iter().map(|job| job.id).collect();
+        for job in &jobs {
+            self.inventory.job(job);
+        }
+        for (vm, submitted, job) in open_before {
+            if !open.contains(&job) {
+                self.inventory.job_ended(vm, submitted, job);
+            }
         }
         Ok(())
     }
@@ -155,20 +184,30 @@ impl Upkeep {
     }
 
     async fn fold(self: Arc<Self>, backend: Arc<dyn Backend>, mut events: mpsc::Receiver<BackendEvent>) {
-        while let Some(event) = events.recv().await {
-            // What a lost backend says last is the reason; the log gets it once per loss.
-            if let BackendEvent::Down(error) = &event {
-                tracing::warn!(backend = %backend.id(), %error, "backend is down");
-            }
-            let chores = self.inventory.backend_event(backend.id(), event);
+        let mut tick = tokio::time::interval(LOOK_AGAIN);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let chores = tokio::select! {
+                biased;
+                event = events.recv() => {
+                    let Some(event) = event else { return };
+                    // What a lost backend says last is the reason; the log gets it once per loss.
+                    if let BackendEvent::Down(error) = &event {
+                        tracing::warn!(backend = %backend.id(), %error, "backend is down");
+                    }
+                    self.inventory.backend_event(backend.id(), event)
+                }
+                _ = tick.tick() => self.inventory.loose_ends(backend.id()),
+            };
             self.do_chores(&backend, chores).await;
         }
     }
 
-    /// Adopts and lays to rest. Faults of the store are logged and tried again at the next event or resync.
+    /// Adopts, lays to rest, follows. What cannot be done now, because the store is away or a job is at the VM,
+    /// is a loose end that is looked at again.
     pub async fn do_chores(&self, backend: &Arc<dyn Backend>, chores: Chores) {
         if !chores.adopt.is_empty()
-            && let Err(error) = self.adopt(&chores.adopt).await
+            && let Err(error) = self.adopt(backend, &chores.adopt).await
         {
             tracing::error!(backend = %backend.id(), %error, "vms found on the backend could not be adopted");
         }
@@ -178,9 +217,14 @@ impl Upkeep {
             }
         });
         buried.await;
+        for (id, to) in chores.moved {
+            if let Err(error) = self.follow_move(id, &to).await {
+                tracing::error!(vm = %id, %to, %error, "a vm that moved could not be followed");
+            }
+        }
     }
 
-    async fn adopt(&self, found: &[Arc<VmFacts>]) -> Result<()> {
+    async fn adopt(&self, backend: &Arc<dyn Backend>, found: &[Arc<VmFacts>]) -> Result<()> {
         // A VM that a job of ours is just making has its record already, or gets it with the next change.
         let now = self.inventory.now();
         let strangers: Vec<_> = found
@@ -191,12 +235,42 @@ impl Upkeep {
         if strangers.is_empty() {
             return Ok(());
         }
-        let adopted = self.registry.adopt(&strangers, &self.adopted_tenant).await?;
-        tracing::info!(
-            count = adopted.len(),
-            "adopted vms that were not made through the gateway"
-        );
-        self.inventory.records(adopted);
+        let (living, gone): (Vec<_>, Vec<_>) = self
+            .registry
+            .adopt(&strangers, &self.adopted_tenant)
+            .await?
+            .into_iter()
+            .partition(|(record, _)| record.gone_at.is_none());
+        if !living.is_empty() {
+            tracing::info!(count = living.len(), "adopted vms that were found on a backend");
+        }
+        self.inventory.records(living);
+        for (record, _) in gone {
+            self.revive(backend, record.id).await?;
+        }
+        Ok(())
+    }
+
+    /// A VM that was thought gone is reported: either it is back, or the report is older than its end.
+    async fn revive(&self, backend: &Arc<dyn Backend>, id: VmId) -> Result<()> {
+        let Some(facts) = self.ask(backend, id).await? else {
+            self.inventory.forget_facts(backend.id(), &[id]);
+            return Ok(());
+        };
+        let revived = self
+            .registry
+            .edit_vm(id, |record| {
+                record.gone_at = None;
+                record.trashed_at = None;
+                record.fault = None;
+                record.planned = None;
+                record.backend = facts.backend.clone();
+                Ok(())
+            })
+            .await?;
+        tracing::info!(vm = %id, backend = %backend.id(), "a vm that was thought gone is back");
+        self.inventory.records(vec![revived]);
+        self.inventory.facts(vec![facts]);
         Ok(())
     }
 
@@ -204,26 +278,69 @@ impl Upkeep {
     async fn bury(&self, backend: &Arc<dyn Backend>, id: VmId) -> Result<()> {
         let now = self.inventory.now();
         let Some(vm) = now.vms.get(&id) else { return Ok(()) };
-        if vm.activity.is_some() || vm.record.fault.is_some() || vm.record.backend != *backend.id() {
+        let may_be_buried = |record: &VmRecord| {
+            // A planned one is not there yet, a faulty one never was: both end otherwise.
+            record.planned.is_none() && record.fault.is_none() && record.backend == *backend.id()
+        };
+        if vm.activity.is_some() || !may_be_buried(&vm.record) {
             return Ok(());
         }
-        let call = CallContext::plain(Instant::now() + Duration::from_secs(30), self.keyring.clone());
-        let native = VmRef {
-            id,
-            native: id.to_string(),
-        };
-        if let Some(facts) = backend.get(&call, &native).await? {
+        if let Some(facts) = self.ask(backend, id).await? {
             self.inventory.facts(vec![facts]);
             return Ok(());
         }
-        let (record, version) = self
+        let gone = self
             .registry
             .edit_vm(id, |record| {
-                record.gone_at = Some(Timestamp::now());
+                // Somebody may have moved or remade it while the backend was asked.
+                if may_be_buried(record) {
+                    record.gone_at.get_or_insert_with(Timestamp::now);
+                }
                 Ok(())
             })
             .await?;
-        self.inventory.records(vec![(record, version)]);
+        self.inventory.records(vec![gone]);
         Ok(())
+    }
+
+    /// Notes that a VM is at another backend now. Not while its own one may still have it: two hosts may list
+    /// one VM while it migrates, or for ever when somebody forgot a definition.
+    async fn follow_move(&self, id: VmId, to: &BackendId) -> Result<()> {
+        let now = self.inventory.now();
+        let Some(vm) = now.vms.get(&id) else { return Ok(()) };
+        let from = vm.record.backend.clone();
+        if from == *to || vm.activity.is_some() {
+            return Ok(());
+        }
+        let left = match self.backends.get(&from) {
+            None => true,
+            Some(home) if now.backend_up(&from) => self.ask(home, id).await?.is_none(),
+            Some(_) => false,
+        };
+        if !left {
+            tracing::debug!(vm = %id, %from, %to, "a vm is listed by two backends");
+            return Ok(());
+        }
+        let moved = self
+            .registry
+            .edit_vm(id, |record| {
+                if record.backend == from {
+                    record.backend = to.clone();
+                }
+                Ok(())
+            })
+            .await?;
+        tracing::info!(vm = %id, %from, %to, "a vm has moved to another backend");
+        self.inventory.records(vec![moved]);
+        Ok(())
+    }
+
+    async fn ask(&self, backend: &Arc<dyn Backend>, id: VmId) -> Result<Option<VmFacts>> {
+        let call = CallContext::plain(Instant::now() + Duration::from_secs(30), self.keyring.clone());
+        let now = self.inventory.now();
+        let facts = now.vms.get(&id).and_then(|vm| vm.facts.as_ref());
+        let facts = facts.filter(|facts| facts.backend == *backend.id());
+        let native = facts.map_or_else(|| id.to_string(), |facts| facts.native.clone());
+        backend.get(&call, &VmRef { id, native }).await
     }
 }

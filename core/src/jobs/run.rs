@@ -61,10 +61,17 @@ async fn create_vm(context: &mut JobContext, create: &CreateVm) -> Result<()> {
     let (spec, disks, seed) = (&create.spec, disks.as_slice(), seed.as_ref());
     let define =
         |backend: Arc<dyn Backend>, call| async move { backend.define(&call, vm, spec, disks, seed).await };
+    let remembered = context.has_done("define");
     let facts = context
         .step("define", Some(Undo::Undefine { vm }), define)
         .await?;
-    context.inventory.facts(vec![facts]);
+    if remembered {
+        // The journal's facts are from before the crash, and the VM may have started, changed or gone since.
+        let now = context.backend.get(&context.plain_call(), &context.vm_ref(vm)).await;
+        context.inventory.facts(now.ok().flatten().into_iter().collect());
+    } else {
+        context.inventory.facts(vec![facts]);
+    }
     if create.start {
         power_step(
             context,
@@ -114,12 +121,21 @@ fn volumes_of(context: &JobContext, vm: VmId) -> Vec<PoolVolume> {
     };
     let attached = |vm: &Vm| -> Vec<PoolVolume> {
         let disks = vm.facts.iter().flat_map(|facts| facts.disks.iter());
-        disks.filter(|disk| !disk.readonly).filter_map(|disk| disk.volume.clone()).collect()
+        disks
+            .filter(|disk| !disk.readonly)
+            .filter_map(|disk| disk.volume.clone())
+            .collect()
     };
-    let mut volumes: Vec<_> = attached(vm).into_iter().chain(vm.record.volumes.iter().cloned()).collect();
+    let mut volumes: Vec<_> = attached(vm)
+        .into_iter()
+        .chain(vm.record.volumes.iter().cloned())
+        .collect();
     volumes.sort();
     volumes.dedup();
-    let others = now.vms.values().filter(|other| other.id != vm.id && other.record.backend == vm.record.backend);
+    let others = now
+        .vms
+        .values()
+        .filter(|other| other.id != vm.id && other.record.backend == vm.record.backend);
     let shared: HashSet<PoolVolume> = others.flat_map(|other| attached(other)).collect();
     volumes.retain(|volume| !shared.contains(volume));
     volumes
@@ -197,8 +213,10 @@ async fn power_step(
             outcome => outcome,
         }
     };
+    let remembered = context.has_done(name);
     context.step(name, undo, call).await?;
-    if let Some(power) = reached(action) {
+    // What was reached before a crash may be otherwise now.
+    if !remembered && let Some(power) = reached(action) {
         context.inventory.presume_power(vm, power);
     }
     Ok(())

@@ -171,10 +171,10 @@ impl Core {
         if !options.accept_blindly {
             legal::check(&command, &vm)?;
         }
-        let backend = self.backend(&vm.record.backend)?;
+        let backend = self.backend(vm.home())?;
         capable::check(&command, backend.as_ref())?;
         audit::asked(caller, &command);
-        self.accept(caller, command, vm.record.backend.clone(), Vec::new(), options)
+        self.accept(caller, command, vm.home().clone(), Vec::new(), options)
             .await
     }
 
@@ -262,7 +262,7 @@ impl Core {
     /// `NotFound`, `Unsupported`, `IllegalState` for a VM that is off, `BackendUnavailable`.
     pub async fn console(&self, caller: &Caller, id: VmId) -> Result<Console> {
         let vm = self.vm(caller, id).await?;
-        let backend = self.backend(&vm.record.backend)?;
+        let backend = self.backend(vm.home())?;
         capable::one(crate::capability::Capability::ConsoleEndpoint, backend.as_ref())?;
         let call = CallContext::plain(Instant::now() + Duration::from_secs(10), self.keyring.clone());
         let native = vm

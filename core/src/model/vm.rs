@@ -357,6 +357,13 @@ impl Vm {
         }
     }
 
+    /// The backend that a change of it goes to: whichever reports it, or else will have it.
+    pub fn home(&self) -> &BackendId {
+        self.facts
+            .as_ref()
+            .map_or(&self.record.backend, |facts| &facts.backend)
+    }
+
     /// The power state; `NoState` without facts.
     pub fn power(&self) -> PowerState {
         self.facts

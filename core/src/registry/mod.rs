@@ -39,13 +39,21 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn vms(&self) -> Result<Vec<(VmRecord, u64)>> {
+        let mut records = self.all_vms().await?;
+        records.retain(|(vm, _)| vm.gone_at.is_none());
+        Ok(records)
+    }
+
+    /// All VM records with their versions, those of gone VMs too.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn all_vms(&self) -> Result<Vec<(VmRecord, u64)>> {
         let records = self.store.load(RecordKind::Vm).await?;
         let parsed = records
             .iter()
             .map(|record| Ok((decode::<VmRecord>(record)?, record.version)));
-        parsed
-            .filter(|pair| pair.as_ref().map_or(true, |(vm, _)| vm.gone_at.is_none()))
-            .collect()
+        parsed.collect()
     }
 
     /// A VM's record with its version, also of one that is gone.
@@ -153,8 +161,9 @@ impl Registry {
         }
     }
 
-    /// Records for VMs that were found on a backend. A VM that already has a record (another gateway was
-    /// quicker, or it was thought gone) gets that one back, revived.
+    /// Records for VMs that were found on a backend. A VM that already has one (another gateway was quicker, a
+    /// job is making it, or it was thought gone) gets that one as it stands: whoever asked sees `gone_at` and
+    /// decides.
     ///
     /// # Errors
     /// Those of the store.
@@ -196,13 +205,9 @@ impl Registry {
         {
             Ok(versions) => Ok((fresh, versions.first().copied().unwrap_or(1))),
             Err(error) if error.kind == ErrorKind::Conflict => {
-                let backend = fresh.backend.clone();
-                self.edit_vm(fresh.id, move |record| {
-                    record.gone_at = None;
-                    record.backend = backend.clone();
-                    Ok(())
-                })
-                .await
+                // Without a record it was the alias that somebody has: as good as impossible, and the next
+                // look at the backend tries another one.
+                self.vm(fresh.id).await?.ok_or(error)
             }
             Err(error) => Err(error),
         }

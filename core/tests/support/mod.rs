@@ -13,8 +13,8 @@ use babelvisor_core::layers::{ConsoleChoice, Core, CreateRequest, Policy};
 use babelvisor_core::model::*;
 use babelvisor_core::registry::{ImageSeed, Registry};
 use babelvisor_core::secret::Keyring;
-use babelvisor_core::store::Store;
 use babelvisor_core::store::embedded::EmbeddedStore;
+use babelvisor_core::store::{Change, Store};
 use babelvisor_memory::{Control, ImageConfig, MemoryBackend, MemoryConfig};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -52,6 +52,10 @@ impl Site {
         }
     }
 
+    pub fn as_backend(&self) -> Arc<dyn Backend> {
+        self.backend.clone()
+    }
+
     pub fn hypervisor(&self) -> Control {
         self.backend.control()
     }
@@ -79,14 +83,8 @@ impl Site {
             settings,
         );
         let (jobs, heard) = mpsc::unbounded_channel();
-        let upkeep = Upkeep {
-            inventory: inventory.clone(),
-            registry: registry.clone(),
-            backends: backends.clone(),
-            adopted_tenant: TenantId::new("default"),
-            keyring: self.keyring.clone(),
-            jobs,
-        };
+        let upkeep = upkeep(&inventory, &registry, &backends, &self.keyring, jobs);
+        let kept = inventory.clone();
         let policy = self.policy.clone();
         let core = Core::new(
             inventory,
@@ -126,20 +124,54 @@ impl Site {
         });
         Gateway {
             core,
+            inventory: kept,
+            keyring: self.keyring.clone(),
             runtime: Some(runtime),
         }
+    }
+}
+
+fn upkeep(
+    inventory: &Arc<Inventory>,
+    registry: &Registry,
+    backends: &HashMap<BackendId, Arc<dyn Backend>>,
+    keyring: &Arc<Keyring>,
+    jobs: mpsc::UnboundedSender<Change>,
+) -> Upkeep {
+    Upkeep {
+        inventory: inventory.clone(),
+        registry: registry.clone(),
+        backends: backends.clone(),
+        adopted_tenant: TenantId::new("default"),
+        keyring: keyring.clone(),
+        jobs,
     }
 }
 
 /// A running gateway.
 pub struct Gateway {
     pub core: Arc<Core>,
+    pub inventory: Arc<Inventory>,
+    keyring: Arc<Keyring>,
     runtime: Option<Runtime>,
 }
 
 impl Gateway {
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.as_ref().unwrap().block_on(work)
+    }
+
+    /// An upkeep on this gateway's parts besides the running one, to do single chores with.
+    pub fn upkeep(&self) -> Upkeep {
+        let (jobs, _) = mpsc::unbounded_channel();
+        let registry = self.core.registry();
+        upkeep(
+            &self.inventory,
+            registry,
+            self.core.backends(),
+            &self.keyring,
+            jobs,
+        )
     }
 
     /// Ends every task of this gateway where it stands.

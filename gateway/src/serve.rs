@@ -62,6 +62,7 @@ async fn serve(config: &config::Config, metrics: PrometheusHandle) -> Result<(),
     })
     .await?;
     let readiness = server.readiness();
+    let tidied = tokio::spawn(tidy_metrics(metrics.clone()));
     let desk = Desk::new(core.clone(), metrics, readiness, config.store.kind);
     let admin_config = AdminConfig {
         address: config.admin.address,
@@ -83,6 +84,7 @@ async fn serve(config: &config::Config, metrics: PrometheusHandle) -> Result<(),
     tracing::info!("no more requests, letting running jobs end");
     drained.engine().drain().await;
     admin_task.abort();
+    tidied.abort();
     drop(parts);
     tracing::info!("ended");
     Ok(())
@@ -119,6 +121,16 @@ pub(crate) async fn purge_jobs(core: Arc<Core>, keep_hours: u64) {
         {
             tracing::warn!(%error, "old jobs could not be removed");
         }
+    }
+}
+
+/// Sums up the durations that were recorded since the last time: unless somebody asks for the metrics, the recorder
+/// keeps every single one.
+async fn tidy_metrics(metrics: PrometheusHandle) {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        metrics.run_upkeep();
     }
 }
 

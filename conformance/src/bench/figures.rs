@@ -19,6 +19,7 @@ pub(crate) enum Unit {
     Micros,
     Millis,
     Kilobytes,
+    Times,
 }
 
 /// One line: our figure, the floor's, and a ratio (or our figure itself) that the goal judges.
@@ -93,6 +94,7 @@ fn shown(figure: f64, unit: Unit) -> String {
         Unit::PerSecond => format!("{figure:.0} /s"),
         Unit::Micros => format!("{figure:.0} µs"),
         Unit::Millis => format!("{figure:.1} ms"),
+        Unit::Times => format!("{figure:.0}"),
         Unit::Kilobytes => format!("{figure:.1} kB"),
     }
 }

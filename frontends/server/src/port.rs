@@ -165,8 +165,6 @@ impl Call<'_> {
             request_id = self.request_id,
             dialect = self.mounted.frontend.dialect(),
             operation,
-            status = tracing::field::Empty,
-            duration_us = tracing::field::Empty,
         );
         let begun = Instant::now();
         let exists = matches!(outcome, RouteOutcome::Found(_) | RouteOutcome::NotBuilt { .. });
@@ -201,12 +199,13 @@ impl Call<'_> {
         } else if verdict.operation != operation {
             self.span.record("operation", verdict.operation);
         }
-        self.span.record("status", verdict.reply.status);
-        self.span.record(
-            "duration_us",
-            u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+        // On the event and not on the span: a span's fields are put into words whether anybody logs or not.
+        tracing::debug!(
+            parent: &self.span,
+            status = verdict.reply.status,
+            duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "answered"
         );
-        tracing::debug!(parent: &self.span, status = verdict.reply.status, "answered");
         verdict
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -32,12 +32,46 @@ pub(super) struct StepTrace {
 }
 
 /// Signals to a running job from outside.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Signals {
-    /// The lease ran out or another gateway claimed the job: stop without a trace.
+    /// Another gateway claimed the job: stop without a trace.
     pub(super) lost: AtomicBool,
     /// Somebody asked for it to stop.
     pub(super) cancelled: AtomicBool,
+    /// The journal could not be written: what was done is not known to whoever comes next, so nothing more may
+    /// be done, undoing included, before the journal has been read again.
+    unrecorded: AtomicBool,
+    lease: Duration,
+    held_until: Mutex<Instant>,
+}
+
+impl Signals {
+    /// Of a job that was claimed, or a claim asked for, at `asked`.
+    pub(super) fn new(asked: Instant, lease: Duration) -> Self {
+        Self {
+            lost: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            unrecorded: AtomicBool::new(false),
+            lease,
+            held_until: Mutex::new(asked + lease),
+        }
+    }
+
+    /// The claim was renewed by a call that began at `asked`.
+    pub(super) fn renewed(&self, asked: Instant) {
+        let mut until = self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(asked + self.lease);
+    }
+
+    /// Whether the job must be left to whoever claims it next.
+    pub(super) fn must_leave(&self) -> bool {
+        self.lost.load(Ordering::Acquire) || self.unrecorded.load(Ordering::Acquire)
+    }
+
+    fn run_out(&self) -> bool {
+        let until = self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        Instant::now() >= *until
+    }
 }
 
 /// A running job.
@@ -147,16 +181,12 @@ impl JobContext {
                 .transpose()
                 .map_err(unreadable)?;
             let at = Timestamp::now();
-            self.store
-                .journal(
-                    &self.claim,
-                    &JournalEntry::Begun {
-                        step: name.to_owned(),
-                        at,
-                        undo: stored,
-                    },
-                )
-                .await?;
+            self.journal(&JournalEntry::Begun {
+                step: name.to_owned(),
+                at,
+                undo: stored,
+            })
+            .await?;
             let order = self.steps.len();
             let fresh = StepTrace {
                 order,
@@ -175,7 +205,7 @@ impl JobContext {
                 step: name.to_owned(),
                 output: value,
             };
-            self.store.journal(&self.claim, &entry).await?;
+            self.journal(&entry).await?;
             if let JournalEntry::Done { step, output } = entry {
                 self.steps.entry(step).or_default().output = Some(output);
             }
@@ -185,11 +215,12 @@ impl JobContext {
     }
 
     /// Makes a backend call, again while the backend is only out of reach and time is left: a hypervisor
-    /// daemon that restarts takes about a second.
+    /// daemon that restarts takes about a second. A later try is told that there was an earlier one, because
+    /// a call whose connection broke may have been carried out, in part or in full.
     async fn call<T, F, Fut>(
         &self,
         step: &str,
-        begun: Option<Timestamp>,
+        mut begun: Option<Timestamp>,
         handle: Option<String>,
         call: F,
     ) -> Result<T>
@@ -200,6 +231,8 @@ impl JobContext {
         let mut pause = Duration::from_millis(100);
         loop {
             self.may_go_on()?;
+            self.hold().await?;
+            let this_try = Timestamp::now();
             let context = CallContext {
                 job: Some(self.job.id),
                 deadline: self.deadline,
@@ -209,6 +242,7 @@ impl JobContext {
                     store: self.store.clone(),
                     claim: self.claim.clone(),
                     step: step.to_owned(),
+                    signals: self.signals.clone(),
                 })),
                 keyring: self.keyring.clone(),
             };
@@ -220,6 +254,7 @@ impl JobContext {
                     tokio::time::sleep(pause.min(self.deadline.saturating_duration_since(Instant::now())))
                         .await;
                     pause *= 2;
+                    begun.get_or_insert(this_try);
                 }
                 outcome => return outcome,
             }
@@ -230,9 +265,12 @@ impl JobContext {
     /// it, and its time must not be over. The undo of a job is not cancelled and has its own time.
     pub(super) fn may_go_on(&self) -> Result<()> {
         if self.signals.lost.load(Ordering::Acquire) {
+            return Err(taken_over());
+        }
+        if self.signals.unrecorded.load(Ordering::Acquire) {
             return Err(Error::new(
-                ErrorKind::Conflict,
-                "another gateway has taken the job over",
+                ErrorKind::BackendUnavailable,
+                "store: the journal could not be written; the job goes on once it can be",
             ));
         }
         if self.undoing.is_some() {
@@ -245,6 +283,50 @@ impl JobContext {
             return Err(Error::new(ErrorKind::Timeout, "the job's deadline has passed"));
         }
         Ok(())
+    }
+
+    /// Makes sure that the claim holds before the hypervisor is called, which no fence protects. It may have run
+    /// out unnoticed while this process, or its whole machine, was frozen.
+    ///
+    /// # Errors
+    /// `Conflict` when another gateway has the job; those of the store.
+    pub(super) async fn hold(&self) -> Result<()> {
+        if !self.signals.run_out() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        match self.store.renew(&self.claim, self.signals.lease).await {
+            Ok(()) => {
+                self.signals.renewed(asked);
+                Ok(())
+            }
+            Err(error) if error.kind == ErrorKind::Conflict => {
+                self.signals.lost.store(true, Ordering::Release);
+                Err(taken_over())
+            }
+            Err(error) => {
+                self.signals.unrecorded.store(true, Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    /// Appends to the journal. After a failure the job is left as it is: it is not known whether the entry was
+    /// written, and an undo that believed the job's memory rather than the journal could undo what is done.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn journal(&self, entry: &JournalEntry) -> Result<()> {
+        let written = self.store.journal(&self.claim, entry).await;
+        if written.is_err() {
+            self.signals.unrecorded.store(true, Ordering::Release);
+        }
+        written
+    }
+
+    /// Whether the journal says that the step is done.
+    pub(super) fn has_done(&self, step: &str) -> bool {
+        self.steps.get(step).is_some_and(|trace| trace.output.is_some())
     }
 
     /// Gives the undo a time of its own, since the job's may be what ran out.
@@ -271,6 +353,10 @@ impl JobContext {
     }
 }
 
+fn taken_over() -> Error {
+    Error::new(ErrorKind::Conflict, "another gateway has taken the job over")
+}
+
 fn unreadable(error: serde_json::Error) -> Error {
     Error::internal(format!("a journal entry cannot be read or written: {error}"))
 }
@@ -279,6 +365,7 @@ struct Keeper {
     store: Arc<dyn Store>,
     claim: Claim,
     step: String,
+    signals: Arc<Signals>,
 }
 
 #[async_trait]
@@ -288,6 +375,10 @@ impl HandleKeeper for Keeper {
             step: self.step.clone(),
             handle: handle.to_owned(),
         };
-        self.store.journal(&self.claim, &entry).await
+        let written = self.store.journal(&self.claim, &entry).await;
+        if written.is_err() {
+            self.signals.unrecorded.store(true, Ordering::Release);
+        }
+        written
     }
 }

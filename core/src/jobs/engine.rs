@@ -106,6 +106,7 @@ impl Engine {
         } else {
             None
         };
+        let asked = Instant::now();
         let claim_for = slot.is_some().then(|| (self.worker.clone(), self.settings.lease));
         let submitted = self
             .around
@@ -122,7 +123,7 @@ impl Engine {
                 };
                 let engine = self.clone();
                 tokio::spawn(async move {
-                    engine.work(claimed).await;
+                    engine.work(claimed, asked).await;
                     drop(slot);
                 });
                 Ok(job)
@@ -233,6 +234,7 @@ impl Engine {
                     .claim(&self.worker, &connected, self.settings.lease, wait)
                     .await
             };
+            let asked = Instant::now();
             let claimed = tokio::select! {
                 claimed = claim => claimed,
                 _ = stopping.changed() => return,
@@ -241,7 +243,7 @@ impl Engine {
                 Ok(Some(claimed)) => {
                     let engine = self.clone();
                     tokio::spawn(async move {
-                        engine.work(claimed).await;
+                        engine.work(claimed, asked).await;
                         drop(slot);
                     });
                 }
@@ -260,8 +262,9 @@ impl Engine {
             tick.tick().await;
             let claims: Vec<_> = self.running().values().cloned().collect();
             for (claim, signals) in claims {
+                let asked = Instant::now();
                 match self.around.store.renew(&claim, self.settings.lease).await {
-                    Ok(()) => {}
+                    Ok(()) => signals.renewed(asked),
                     Err(error) if error.kind == ErrorKind::Conflict => {
                         signals.lost.store(true, Ordering::Release);
                     }
@@ -304,14 +307,15 @@ impl Engine {
         }
     }
 
-    async fn work(self: Arc<Self>, claimed: Claimed) {
+    /// Runs a job that was claimed by a call that began at `asked`.
+    async fn work(self: Arc<Self>, claimed: Claimed, asked: Instant) {
         let id = claimed.job.id;
         let taken_over = claimed.claim.epoch > 1;
         if taken_over {
             tracing::warn!(job = %id, epoch = claimed.claim.epoch, "took a job over that another worker left");
             metrics::counter!("gateway_job_recovered_total").increment(1);
         }
-        let signals = Arc::new(Signals::default());
+        let signals = Arc::new(Signals::new(asked, self.settings.lease));
         signals
             .cancelled
             .store(claimed.job.cancel_requested, Ordering::Release);
@@ -342,7 +346,7 @@ impl Engine {
                 command: None,
             },
             Err(error) => {
-                if context.signals.lost.load(Ordering::Acquire) {
+                if context.signals.must_leave() {
                     return Err(error);
                 }
                 let stopped = context.signals.cancelled.load(Ordering::Acquire);

@@ -77,7 +77,7 @@ pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: boo
             error: error.clone(),
             cancelled,
         };
-        context.store.journal(&context.claim, &entry).await?;
+        context.journal(&entry).await?;
         context.undoing = Some((error.clone(), cancelled));
     }
     context.extend_for_undo(TIME);
@@ -98,11 +98,9 @@ pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: boo
         match with_patience(context, &undo).await {
             Ok(()) => {
                 killpoint::pass(command, &place, "called");
-                context
-                    .store
-                    .journal(&context.claim, &JournalEntry::Undone { step })
-                    .await?;
+                context.journal(&JournalEntry::Undone { step }).await?;
             }
+            Err(error) if context.signals.must_leave() => return Err(error),
             Err(error) => {
                 tracing::error!(job = %context.job.id, step, %error, "undo failed, left behind for a person");
                 left_behind.push(format!("{}: {}", undo.describe(), error.detail));
@@ -115,9 +113,10 @@ pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: boo
 async fn with_patience(context: &JobContext, undo: &Undo) -> Result<()> {
     let mut pause = Duration::from_millis(200);
     loop {
+        context.may_go_on()?;
+        context.hold().await?;
         match undo.run(context).await {
             Err(error) if error.retryable() && pause < Duration::from_secs(30) => {
-                context.may_go_on()?;
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

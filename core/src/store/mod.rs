@@ -290,8 +290,16 @@ pub trait Store: Send + Sync {
     /// Jobs, newest first.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<Job>>;
 
-    /// Asks for a job to stop: a queued one ends Cancelled here and now, a running one sees the flag.
+    /// Asks for a job to stop: a queued one ends Cancelled here and now, a running one sees the flag. Records
+    /// that belong to a queued one stay as they are: whoever has some ends it by [`Store::end_queued`].
     async fn cancel(&self, id: JobId) -> Result<()>;
+
+    /// Ends a job that nobody has claimed yet, as `end` says, with the records that follow from it: one that is
+    /// cancelled, or whose time is over. False, and nothing written, for a job that is claimed or has ended.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if a write's precondition fails.
+    async fn end_queued(&self, id: JobId, end: &JobEnd, writes: Vec<Write>) -> Result<bool>;
 
     /// Removes ended jobs that ended before `before`; returns how many.
     async fn purge(&self, before: Timestamp) -> Result<u64>;

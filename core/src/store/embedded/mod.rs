@@ -281,6 +281,11 @@ impl Store for EmbeddedStore {
         self.write(move |batch| batch.cancel(id)).await
     }
 
+    async fn end_queued(&self, id: JobId, end: &JobEnd, writes: Vec<Write>) -> Result<bool> {
+        let end = end.clone();
+        self.write(move |batch| batch.end_queued(id, end, writes)).await
+    }
+
     async fn purge(&self, before: Timestamp) -> Result<u64> {
         self.write(move |batch| batch.purge(before)).await
     }

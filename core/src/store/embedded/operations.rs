@@ -143,7 +143,7 @@ impl Batch<'_, '_> {
         if !end.state.ended() {
             return Err(Error::internal(format!("job {} cannot end as {:?}", claim.job, end.state)).into());
         }
-        let (number, mut job) = self.held_job(claim)?;
+        let (number, job) = self.held_job(claim)?;
         // The answer to the same call was lost: its work is done.
         if job.state.ended() && job.epoch == claim.epoch {
             return Ok(());
@@ -151,19 +151,7 @@ impl Batch<'_, '_> {
         self.board.check(claim)?;
         let versions = self.check_writes(&writes)?;
 
-        job.state = end.state;
-        job.error = end.error;
-        job.left_behind = end.left_behind;
-        if let Some(command) = end.command {
-            job.command = command;
-        }
-        if end.state == JobState::Succeeded {
-            job.progress = 100;
-        }
-        let ended = Timestamp::now();
-        job.ended = Some(ended);
-        self.leave(number, job.id, ended)?;
-        self.put_job(number, job)?;
+        self.put_end(number, job, end)?;
         self.write_records(writes, &versions)
     }
 
@@ -194,6 +182,24 @@ impl Batch<'_, '_> {
             self.changes.push(Change::Job(Box::new(job)));
         }
         Ok(())
+    }
+
+    pub(super) fn end_queued(&mut self, id: JobId, end: JobEnd, writes: Vec<Write>) -> Done<bool> {
+        if !end.state.ended() {
+            return Err(Error::internal(format!("job {id} cannot end as {:?}", end.state)).into());
+        }
+        let Some((number, json)) = self.tables.job(id)? else {
+            return Err(Error::not_found(JobId::NOUN, id).into());
+        };
+        let mut job = parse_job(id, &json)?;
+        if job.state != JobState::Queued {
+            return Ok(false);
+        }
+        let versions = self.check_writes(&writes)?;
+        job.cancel_requested |= end.state == JobState::Cancelled;
+        self.put_end(number, job, end)?;
+        self.write_records(writes, &versions)?;
+        Ok(true)
     }
 
     pub(super) fn purge(&mut self, before: Timestamp) -> Done<u64> {
@@ -267,6 +273,22 @@ impl Batch<'_, '_> {
             .insert(job.id.0.as_u128(), (number, json.as_slice()))?;
         self.changes.push(Change::Job(Box::new(job)));
         Ok(())
+    }
+
+    fn put_end(&mut self, number: u64, mut job: Job, end: JobEnd) -> Done<()> {
+        job.state = end.state;
+        job.error = end.error;
+        job.left_behind = end.left_behind;
+        if let Some(command) = end.command {
+            job.command = command;
+        }
+        if end.state == JobState::Succeeded {
+            job.progress = 100;
+        }
+        let ended = Timestamp::now();
+        job.ended = Some(ended);
+        self.leave(number, job.id, ended)?;
+        self.put_job(number, job)
     }
 
     /// Takes a job out of everything that concerns unfinished ones only.

@@ -416,6 +416,32 @@ impl Store for RedisStore {
         }
     }
 
+    async fn end_queued(&self, id: JobId, end: &JobEnd, writes: Vec<Write>) -> Result<bool> {
+        check_distinct(&writes)?;
+        if !end.state.ended() {
+            return Err(Error::internal(format!("job {id} cannot end as {:?}", end.state)));
+        }
+        let ended = Timestamp::now();
+        let mut invocation = self.invoke(&self.scripts.end_queued);
+        invocation
+            .arg(id.to_string())
+            .arg(end.state.as_ref())
+            .arg(end.error.as_ref().map(encode).transpose()?.unwrap_or_default())
+            .arg(encode(&end.left_behind)?)
+            .arg(end.command.as_ref().map(encode).transpose()?.unwrap_or_default())
+            .arg(ended.to_string())
+            .arg(ended.as_microsecond());
+        push_writes(&mut invocation, &writes);
+        let mut answer = self.run(&invocation, Again::Harmless).await?;
+        match answer.word.as_str() {
+            "ended" => Ok(true),
+            "other" => Ok(false),
+            "missing" => Err(Error::not_found(JobId::NOUN, id)),
+            "conflict" => Err(conflict(&mut answer)?),
+            _ => Err(answer.unexpected()),
+        }
+    }
+
     async fn purge(&self, before: Timestamp) -> Result<u64> {
         let mut total = 0;
         loop {

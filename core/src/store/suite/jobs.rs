@@ -192,6 +192,43 @@ pub(super) async fn a_queued_job_is_cancelled_at_once(rig: &mut impl Rig) {
     assert_eq!(unknown.kind, ErrorKind::NotFound);
 }
 
+pub(super) async fn a_queued_job_ends_with_its_records_or_not_at_all(rig: &mut impl Rig) {
+    let store = rig.store();
+    let vm = VmId::random();
+    let (first, second) = (job_on(vm), job_on(vm));
+    enqueue(&*store, &first).await;
+    enqueue(&*store, &second).await;
+    let end = JobEnd {
+        state: JobState::Failed,
+        error: Some(Error::new(ErrorKind::Timeout, "too late")),
+        left_behind: Vec::new(),
+        command: Some(second.command.clone()),
+    };
+    let row = |expect| vec![write("row", expect, "told")];
+
+    let refused = store.end_queued(first.id, &end, row(Expect::Version(7))).await;
+    assert_eq!(refused.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(store.job(first.id).await.unwrap().unwrap().state, JobState::Queued);
+
+    assert!(store.end_queued(first.id, &end, row(Expect::Absent)).await.unwrap());
+    let ended = store.job(first.id).await.unwrap().unwrap();
+    assert_eq!((ended.state, ended.error), (JobState::Failed, end.error.clone()));
+    assert!(ended.ended.is_some() && !ended.cancel_requested);
+    assert_eq!(ended.command, second.command);
+    let told = store.get(RecordKind::Vm, "row").await.unwrap().unwrap();
+    assert_eq!(&told.value[..], b"told");
+
+    // The next in line moves up, and what is claimed is not ended this way.
+    let claimed = must_claim(&*store, "w", LONG).await;
+    assert_eq!(claimed.job.id, second.id);
+    assert!(!store.end_queued(second.id, &end, row(Expect::Any)).await.unwrap());
+    assert!(!store.end_queued(first.id, &end, row(Expect::Any)).await.unwrap());
+    let untouched = store.get(RecordKind::Vm, "row").await.unwrap().unwrap();
+    assert_eq!(untouched.version, told.version);
+    let unknown = store.end_queued(JobId::random(), &end, Vec::new()).await;
+    assert_eq!(unknown.unwrap_err().kind, ErrorKind::NotFound);
+}
+
 pub(super) async fn a_running_job_sees_the_request_to_stop(rig: &mut impl Rig) {
     let store = rig.store();
     let job = job_on(VmId::random());

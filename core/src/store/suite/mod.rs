@@ -255,6 +255,7 @@ macro_rules! suite_for {
                 only_gateways_of_its_backend_get_a_job,
                 a_waiting_worker_is_woken,
                 a_queued_job_is_cancelled_at_once,
+                a_queued_job_ends_with_its_records_or_not_at_all,
                 a_running_job_sees_the_request_to_stop,
                 a_job_of_an_unknown_version_stays_queued,
                 secrets_are_erased_at_the_end,

@@ -12,7 +12,8 @@ cd "$REPO"
 SIZES=${1:-${BENCH_SIZES:-10,1000,10000}}
 
 "$REPO/scripts/install.sh"
-cargo build --locked --release -p babelvisor -p babelvisor-conformance --features babelvisor-conformance/bench
+cargo build --locked --release -p babelvisor
+cargo build --locked --release -p babelvisor-conformance --features bench --bin babelvisor-bench
 BIN=${CARGO_TARGET_DIR:-$REPO/target}/release
 
 LOAD=()

@@ -117,7 +117,7 @@ async fn with_libvirt(table: &mut Table, programs: &Programs, size: u32) -> Outc
         goal: Goal::None,
     });
     let both = power(ours.address, std::slice::from_ref(&victim), 50, |guest, on| {
-        Ok(raw.runs(guest)? == on)
+        raw.agrees(guest, on)
     })
     .await?;
     table.row(&Row {

@@ -2,8 +2,11 @@
 
 use super::Outcome;
 use super::figures::{middle, time};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use virt::connect::Connect;
+
+/// How long the hypervisor is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection to libvirt's test driver, over RPC.
 pub(crate) struct Raw {
@@ -66,9 +69,19 @@ impl Raw {
         })?)
     }
 
-    /// Whether a domain runs, as libvirt says.
-    pub(crate) fn runs(&self, uuid: &str) -> Outcome<bool> {
-        Ok(self.connection.lookup_domain_by_uuid_string(uuid)?.is_active()?)
+    /// Whether a domain is as the gateway showed it; if not, waits until it is, so that the next change finds it so.
+    pub(crate) fn agrees(&self, uuid: &str, running: bool) -> Outcome<bool> {
+        let domain = self.connection.lookup_domain_by_uuid_string(uuid)?;
+        if domain.is_active()? == running {
+            return Ok(true);
+        }
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if domain.is_active()? == running {
+                return Ok(false);
+            }
+        }
+        Err(format!("{uuid} is not as the gateway showed it, not even {PATIENCE:?} later").into())
     }
 
     /// Switches a domain past the gateway.

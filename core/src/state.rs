@@ -79,6 +79,21 @@ pub fn judge(command: &Command, vm: &Vm) -> Result<Verdict> {
     }
 }
 
+/// Refuses a change of power for a VM that only waits to be removed or recovered.
+///
+/// # Errors
+/// `IllegalState`.
+pub fn standing(vm: &Vm) -> Result<()> {
+    let refused = |why: &str| Err(Error::illegal_state("vm", vm.id, why));
+    if vm.record.fault.is_some() {
+        refused("its creation failed, it can only be deleted")
+    } else if vm.record.trashed_at.is_some() {
+        refused("it is in the trash, recover it first")
+    } else {
+        Ok(())
+    }
+}
+
 /// The refusal of `action` in `state`, in words.
 pub fn refusal(action: PowerAction, vm: crate::model::VmId, state: PowerState) -> Error {
     let (action, state) = (

@@ -86,6 +86,8 @@ pub struct JobContext {
     pub(super) steps: BTreeMap<String, StepTrace>,
     /// Set once the journal says that the job is being undone: why, and whether it was cancelled.
     pub(super) undoing: Option<(Error, bool)>,
+    /// Whether a request to stop comes too late.
+    no_way_back: bool,
     /// Whether steps are journalled; a one-step command needs none.
     journalled: bool,
     deadline: Instant,
@@ -122,6 +124,7 @@ impl JobContext {
             signals,
             steps: BTreeMap::new(),
             undoing: None,
+            no_way_back: false,
         };
         for entry in journal {
             context.replay(entry)?;
@@ -136,6 +139,7 @@ impl JobContext {
                 let trace = self.trace(step);
                 trace.begun.get_or_insert(at);
                 trace.undo = undo;
+                trace.undone = false;
             }
             JournalEntry::Handle { step, handle } => self.trace(step).handle = Some(handle),
             JournalEntry::Done { step, output } => self.trace(step).output = Some(output),
@@ -173,7 +177,8 @@ impl JobContext {
         self.may_go_on()?;
         let command = self.job.command.name();
         killpoint::pass(command, name, "begin");
-        let begun = trace.begun;
+        // A try that met somebody else's object made nothing: there was none.
+        let begun = trace.begun.filter(|_| !trace.undone);
         if self.journalled && begun.is_none() {
             let stored = undo
                 .as_ref()
@@ -197,7 +202,13 @@ impl JobContext {
             self.steps.insert(name.to_owned(), fresh);
         }
         killpoint::pass(command, name, "begun");
-        let output = self.call(name, begun, trace.handle, call).await?;
+        let output = match self.call(name, begun, trace.handle, call).await {
+            Err(error) if self.journalled && error.kind == ErrorKind::AlreadyExists => {
+                self.met_a_foreign_object(name).await?;
+                return Err(error);
+            }
+            outcome => outcome?,
+        };
         killpoint::pass(command, name, "called");
         if self.journalled {
             let value = serde_json::to_value(&output).map_err(unreadable)?;
@@ -212,6 +223,16 @@ impl JobContext {
         }
         killpoint::pass(command, name, "done");
         Ok(output)
+    }
+
+    /// Notes that a step made nothing, because somebody else's object was in the way: so nobody will undo it, nor
+    /// take that object for what an earlier try of this job made.
+    async fn met_a_foreign_object(&mut self, step: &str) -> Result<()> {
+        let entry = JournalEntry::Undone {
+            step: step.to_owned(),
+        };
+        self.journal(&entry).await?;
+        self.replay(entry)
     }
 
     /// Makes a backend call, again while the backend is only out of reach and time is left: a hypervisor
@@ -276,7 +297,7 @@ impl JobContext {
         if self.undoing.is_some() {
             return Ok(());
         }
-        if self.signals.cancelled.load(Ordering::Acquire) {
+        if self.stopped_on_request() {
             return Err(Error::new(ErrorKind::Conflict, "the job was cancelled"));
         }
         if Instant::now() >= self.deadline {
@@ -324,9 +345,24 @@ impl JobContext {
         written
     }
 
+    /// From here on the job cannot be taken back: a request to stop comes too late.
+    pub(super) fn no_way_back(&mut self) {
+        self.no_way_back = true;
+    }
+
+    /// Whether somebody asked for the job to stop while it still could.
+    pub(super) fn stopped_on_request(&self) -> bool {
+        self.signals.cancelled.load(Ordering::Acquire) && !self.no_way_back
+    }
+
     /// Whether the journal says that the step is done.
     pub(super) fn has_done(&self, step: &str) -> bool {
         self.steps.get(step).is_some_and(|trace| trace.output.is_some())
+    }
+
+    /// Whether the time is not over after `pause`.
+    pub(super) fn has_time_for(&self, pause: Duration) -> bool {
+        Instant::now() + pause < self.deadline
     }
 
     /// Gives the undo a time of its own, since the job's may be what ran out.

@@ -1,21 +1,23 @@
 //! The engine: takes accepted commands into the store, claims ready jobs, runs them, keeps their leases, and
 //! tells those who wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::context::{JobContext, Signals, Surroundings};
+use super::ending::{changes_record, without_secrets};
 use super::{killpoint, run, undo};
 use crate::backend::Backend;
-use crate::command::{Command, WhenBusy};
+use crate::command::WhenBusy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inventory::Inventory;
-use crate::model::{BackendId, Job, JobId, JobState, Timestamp, VmId};
+use crate::model::{BackendId, Job, JobId, JobState, Timestamp};
 use crate::registry::{Registry, vm_write};
 use crate::secret::{Keyring, random_text};
 use crate::store::{Admission, Change, Claim, Claimed, Expect, JobEnd, Submitted, WorkerId, Write};
@@ -43,12 +45,14 @@ impl Default for EngineSettings {
 
 /// Runs jobs.
 pub struct Engine {
-    around: Surroundings,
-    worker: WorkerId,
-    settings: EngineSettings,
+    pub(super) around: Surroundings,
+    pub(super) worker: WorkerId,
+    pub(super) settings: EngineSettings,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<JobId, (Claim, Arc<Signals>)>>,
     waiting: Mutex<HashMap<JobId, watch::Sender<Option<Job>>>>,
+    /// Unfinished jobs that somebody asked to stop. A request may be heard before its job runs here.
+    to_cancel: Mutex<HashSet<JobId>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -76,6 +80,7 @@ impl Engine {
             settings,
             running: Mutex::default(),
             waiting: Mutex::default(),
+            to_cancel: Mutex::default(),
             stopping: watch::Sender::new(false),
         })
     }
@@ -91,6 +96,7 @@ impl Engine {
         tasks.spawn(self.clone().claim_jobs());
         tasks.spawn(self.clone().renew_claims());
         tasks.spawn(self.clone().listen(changes));
+        tasks.spawn(self.clone().end_overdue());
         tasks
     }
 
@@ -148,42 +154,27 @@ impl Engine {
     /// # Errors
     /// `NotFound` for an unknown job; those of the store.
     pub async fn wait(&self, id: JobId, until: Instant) -> Result<Job> {
-        let mut ended = {
-            let mut waiting = self.waiting();
-            waiting
-                .entry(id)
-                .or_insert_with(|| watch::Sender::new(None))
-                .subscribe()
-        };
+        let mut waiter = Waiter::new(self, id);
         // It may have ended before we listened.
-        let stored = self
-            .around
-            .store
-            .job(id)
-            .await?
-            .ok_or_else(|| Error::not_found("job", id))?;
+        let stored = self.stored(id).await?;
         if stored.state.ended() {
-            self.forget_waiters(id);
             return self.caught_up(stored).await;
         }
-        let told = tokio::time::timeout_at(until.into(), ended.wait_for(Option::is_some)).await;
+        let told = tokio::time::timeout_at(until.into(), waiter.ended.wait_for(Option::is_some)).await;
         let told = told.ok().and_then(|ended| ended.ok().and_then(|job| job.clone()));
-        if let Some(job) = told {
-            return self.caught_up(job).await;
+        match told {
+            Some(job) => self.caught_up(job).await,
+            None => self.caught_up(self.stored(id).await?).await,
         }
-        drop(ended);
-        self.forget_waiters(id);
-        let stored = self
-            .around
-            .store
-            .job(id)
-            .await?
-            .ok_or_else(|| Error::not_found("job", id))?;
-        self.caught_up(stored).await
+    }
+
+    pub(super) async fn stored(&self, id: JobId) -> Result<Job> {
+        let found = self.around.store.job(id).await?;
+        found.ok_or_else(|| Error::not_found(JobId::NOUN, id))
     }
 
     /// Whoever was told of an end must find what it changed: the store may be ahead of our inventory.
-    async fn caught_up(&self, job: Job) -> Result<Job> {
+    pub(super) async fn caught_up(&self, job: Job) -> Result<Job> {
         if job.state.ended() && changes_record(&job.command, job.state) {
             let record = self.around.registry.vm(job.command.vm()).await?;
             self.around.inventory.records(record.into_iter().collect());
@@ -204,6 +195,11 @@ impl Engine {
     /// How many jobs run here now.
     pub fn running_count(&self) -> usize {
         self.running().len()
+    }
+
+    /// How many jobs somebody waits for here now.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting().len()
     }
 
     async fn claim_jobs(self: Arc<Self>) {
@@ -284,11 +280,15 @@ impl Engine {
         }
     }
 
-    fn heard(&self, job: &Job) {
-        if job.cancel_requested
-            && let Some((_, signals)) = self.running().get(&job.id)
-        {
-            signals.cancelled.store(true, Ordering::Release);
+    pub(super) fn heard(&self, job: &Job) {
+        if job.state.ended() {
+            self.to_cancel().remove(&job.id);
+        } else if job.cancel_requested {
+            // Noted first: it may just be on its way into `running`, where it will look.
+            self.to_cancel().insert(job.id);
+            if let Some((_, signals)) = self.running().get(&job.id) {
+                signals.cancelled.store(true, Ordering::Release);
+            }
         }
         if job.state.ended()
             && let Some(waiting) = self.waiting().remove(&job.id)
@@ -297,9 +297,11 @@ impl Engine {
         }
     }
 
-    /// After a gap in the changes, asks for every job that somebody waits for.
+    /// After a gap in the changes, asks for every job that runs here or that somebody waits for.
     async fn look_again(&self) {
-        let ids: Vec<JobId> = self.waiting().keys().copied().collect();
+        let mut ids: Vec<JobId> = self.waiting().keys().copied().collect();
+        ids.extend(self.running().keys());
+        ids.extend(self.to_cancel().iter());
         for id in ids {
             if let Ok(Some(job)) = self.around.store.job(id).await {
                 self.heard(&job);
@@ -319,13 +321,14 @@ impl Engine {
         signals
             .cancelled
             .store(claimed.job.cancel_requested, Ordering::Release);
-        self.running()
-            .insert(id, (claimed.claim.clone(), signals.clone()));
+        let _leaves = Running::enter(&self, &claimed.claim, &signals);
+        if self.to_cancel().contains(&id) {
+            signals.cancelled.store(true, Ordering::Release);
+        }
         if let Err(error) = self.run_to_end(claimed, signals).await {
             tracing::error!(job = %id, %error, "a job was left for another worker");
             metrics::counter!("gateway_job_lease_lost_total").increment(1);
         }
-        self.running().remove(&id);
     }
 
     /// Runs a claimed job to its recorded end.
@@ -336,7 +339,7 @@ impl Engine {
         let mut context = JobContext::new(&self.around, claimed, signals)?;
         let outcome = match context.undoing.clone() {
             Some((error, _)) => Err(error),
-            None => run::run(&mut context).await,
+            None => calmly(run::run(&mut context)).await,
         };
         let end = match outcome {
             Ok(()) => JobEnd {
@@ -349,16 +352,15 @@ impl Engine {
                 if context.signals.must_leave() {
                     return Err(error);
                 }
-                let stopped = context.signals.cancelled.load(Ordering::Acquire);
+                let stopped = context.stopped_on_request();
                 let cancelled = context
                     .undoing
                     .as_ref()
                     .map_or(stopped, |(_, cancelled)| *cancelled);
-                let left_behind = if context.job.command.one_step() {
-                    Vec::new()
-                } else {
-                    undo::undo(&mut context, &error, cancelled).await?
-                };
+                let mut left_behind = run::unfinished(&context);
+                if !context.job.command.one_step() {
+                    left_behind.extend(undo::undo(&mut context, &error, cancelled).await?);
+                }
                 let state = if cancelled {
                     JobState::Cancelled
                 } else {
@@ -382,7 +384,7 @@ impl Engine {
         end.command = without_secrets(&job.command);
         killpoint::pass(command, "finish", "begin");
         loop {
-            let edited = self.record_after(context, &end).await?;
+            let edited = self.record_after(&context.job.command, &end).await?;
             let writes = match &edited {
                 Some((record, version)) => vec![vm_write(record, Expect::Version(*version))?],
                 None => Vec::new(),
@@ -419,46 +421,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What the job's end makes of the VM's record; none if the record stays as it is.
-    async fn record_after(
-        &self,
-        context: &JobContext,
-        end: &JobEnd,
-    ) -> Result<Option<(crate::model::VmRecord, u64)>> {
-        let vm: VmId = context.job.command.vm();
-        if !changes_record(&context.job.command, end.state) {
-            return Ok(None);
-        }
-        let Some((mut record, version)) = self.around.registry.vm(vm).await? else {
-            return Ok(None);
-        };
-        match (&context.job.command, end.state) {
-            (Command::CreateVm(_), JobState::Succeeded) => {
-                let now = self.around.inventory.now();
-                let facts = now.vms.get(&vm).and_then(|vm| vm.facts.as_ref());
-                record.definition = facts.and_then(|facts| facts.definition.clone());
-                record.planned = None;
-            }
-            (Command::CreateVm(_), JobState::Cancelled) => record.gone_at = Some(Timestamp::now()),
-            (Command::CreateVm(_), _) => record.fault = end.error.clone(),
-            (Command::DeleteVm(_), _) => {
-                record.gone_at = Some(Timestamp::now());
-                record.admin_password = None;
-                record.console_password = None;
-            }
-            (Command::Power(_), _) => {}
-        }
-        Ok(Some((record, version)))
-    }
-
-    fn forget_waiters(&self, id: JobId) {
-        let mut waiting = self.waiting();
-        if waiting
-            .get(&id)
-            .is_some_and(|sender| sender.receiver_count() == 0)
-        {
-            waiting.remove(&id);
-        }
+    fn to_cancel(&self) -> MutexGuard<'_, HashSet<JobId>> {
+        self.to_cancel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<JobId, (Claim, Arc<Signals>)>> {
@@ -479,26 +443,66 @@ fn claimed_job(job: Job, claim: &Claim) -> Job {
     }
 }
 
-/// Whether a job's end in `state` is noted in its VM's record.
-const fn changes_record(command: &Command, state: JobState) -> bool {
-    match command {
-        Command::CreateVm(_) => true,
-        Command::DeleteVm(_) => matches!(state, JobState::Succeeded),
-        Command::Power(_) => false,
+/// A panic in a step is a fault of ours that fails the job, and is undone like any other failure: a job whose
+/// worker vanished without a word would be claimed, and fail in the same way, for ever.
+async fn calmly(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let caught = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    caught.unwrap_or_else(|_| Err(Error::internal("a step of the job panicked; the log says where")))
+}
+
+/// Somebody who waits for a job's end. Leaves nothing behind, however the waiting ends.
+struct Waiter<'e> {
+    engine: &'e Engine,
+    id: JobId,
+    ended: watch::Receiver<Option<Job>>,
+}
+
+impl<'e> Waiter<'e> {
+    fn new(engine: &'e Engine, id: JobId) -> Self {
+        let mut waiting = engine.waiting();
+        let sender = waiting.entry(id).or_insert_with(|| watch::Sender::new(None));
+        let ended = sender.subscribe();
+        Self { engine, id, ended }
     }
 }
 
-/// The command without its sealed secrets, which nobody needs once the job has ended; none if it has none.
-fn without_secrets(command: &Command) -> Option<Command> {
-    match command {
-        Command::CreateVm(create) => {
-            let mut create = create.clone();
-            create.spec.console_password = None;
-            if let Some(guest) = &mut create.spec.guest {
-                guest.admin_password = None;
-            }
-            Some(Command::CreateVm(create))
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.engine.waiting();
+        // Ours is among the receivers still.
+        if waiting
+            .get(&self.id)
+            .is_some_and(|sender| sender.receiver_count() <= 1)
+        {
+            waiting.remove(&self.id);
         }
-        Command::DeleteVm(_) | Command::Power(_) => None,
+    }
+}
+
+/// A job among those that run here, and whose claims are renewed, until this is dropped.
+struct Running<'e> {
+    engine: &'e Engine,
+    claim: Claim,
+}
+
+impl<'e> Running<'e> {
+    fn enter(engine: &'e Engine, claim: &Claim, signals: &Arc<Signals>) -> Self {
+        let entry = (claim.clone(), signals.clone());
+        // We may have lost the job and claimed it again while its earlier run hangs in a call.
+        if let Some((_, earlier)) = engine.running().insert(claim.job, entry) {
+            earlier.lost.store(true, Ordering::Release);
+        }
+        let claim = claim.clone();
+        Self { engine, claim }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut running = self.engine.running();
+        let own = running.get(&self.claim.job);
+        if own.is_some_and(|(claim, _)| claim.epoch == self.claim.epoch) {
+            running.remove(&self.claim.job);
+        }
     }
 }

@@ -14,6 +14,7 @@
 //! job), and a job that was being undone goes on being undone.
 
 mod context;
+mod ending;
 mod engine;
 pub mod killpoint;
 mod run;

@@ -7,8 +7,9 @@ use super::context::JobContext;
 use super::undo::Undo;
 use crate::backend::Backend;
 use crate::command::{Command, CreateVm, DeleteVm, PowerAction};
-use crate::error::{Error, Result};
-use crate::model::{PoolVolume, PowerState, Vm, VmId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::distinct_name;
+use crate::model::{PoolVolume, PowerState, Vm, VmId, VmSpec};
 use crate::state::{self, Verdict};
 
 /// Runs the job's command to its end.
@@ -59,15 +60,35 @@ async fn create_vm(context: &mut JobContext, create: &CreateVm) -> Result<()> {
         (Some(_), None) | (None, _) => None,
     };
     let (spec, disks, seed) = (&create.spec, disks.as_slice(), seed.as_ref());
-    let define =
-        |backend: Arc<dyn Backend>, call| async move { backend.define(&call, vm, spec, disks, seed).await };
-    let remembered = context.has_done("define");
-    let facts = context
-        .step("define", Some(Undo::Undefine { vm }), define)
-        .await?;
+    let define = |name: String| {
+        let spec = VmSpec { name, ..spec.clone() };
+        move |backend: Arc<dyn Backend>, call| {
+            let spec = spec.clone();
+            async move { backend.define(&call, vm, &spec, disks, seed).await }
+        }
+    };
+    let undo = || Some(Undo::Undefine { vm });
+    let remembered = context.has_done("define") || context.has_done("rename");
+    // The name was free when it was chosen. Somebody who took it since must not make the creation fail.
+    let other = distinct_name(&spec.title, vm);
+    let first = if context.steps.contains_key("rename") {
+        None
+    } else {
+        match context.step("define", undo(), define(spec.name.clone())).await {
+            Err(error) if error.kind == ErrorKind::AlreadyExists && spec.name != other => None,
+            outcome => Some(outcome?),
+        }
+    };
+    let facts = match first {
+        Some(facts) => facts,
+        None => context.step("rename", undo(), define(other)).await?,
+    };
     if remembered {
         // The journal's facts are from before the crash, and the VM may have started, changed or gone since.
-        let now = context.backend.get(&context.plain_call(), &context.vm_ref(vm)).await;
+        let now = context
+            .backend
+            .get(&context.plain_call(), &context.vm_ref(vm))
+            .await;
         context.inventory.facts(now.ok().flatten().into_iter().collect());
     } else {
         context.inventory.facts(vec![facts]);
@@ -100,6 +121,7 @@ async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Result<()> {
         })
         .await?;
     power_step(context, "off", vm, PowerAction::ForceOff, None).await?;
+    context.no_way_back();
     let native = context.vm_ref(vm);
     let native = &native;
     let undefine = |backend: Arc<dyn Backend>, call| async move { backend.undefine(&call, native).await };
@@ -110,6 +132,21 @@ async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Result<()> {
         context.step(&format!("volume-{place}"), None, remove).await?;
     }
     Ok(())
+}
+
+/// What a deletion that failed past its point of no return has not removed, in words.
+pub(super) fn unfinished(context: &JobContext) -> Vec<String> {
+    let output = |step: &str| context.steps.get(step).and_then(|trace| trace.output.as_ref());
+    let (Command::DeleteVm(_), Some(_), Some(plan)) =
+        (&context.job.command, output("undefine"), output("plan"))
+    else {
+        return Vec::new();
+    };
+    let volumes: Vec<PoolVolume> = serde_json::from_value(plan.clone()).unwrap_or_default();
+    let left = volumes.iter().enumerate();
+    left.filter(|(place, _)| output(&format!("volume-{place}")).is_none())
+        .map(|(_, PoolVolume { pool, name })| format!("volume {name} in pool {pool}"))
+        .collect()
 }
 
 /// The writable disks of a VM that are pool volumes, and whatever we made for it; not those that another VM
@@ -142,6 +179,10 @@ fn volumes_of(context: &JobContext, vm: VmId) -> Vec<PoolVolume> {
 }
 
 async fn change_power(context: &mut JobContext, vm: VmId, action: PowerAction) -> Result<()> {
+    // The layers said so, too, unless the command was taken blindly or queued.
+    if let Some(vm) = context.inventory.now().vms.get(&vm) {
+        state::standing(vm)?;
+    }
     match judge(context, vm, action).await? {
         Verdict::AlreadySo => Ok(()),
         Verdict::Illegal => {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::JobContext;
 use super::killpoint;
+use crate::backend::VmRef;
 use crate::command::PowerAction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::VmId;
@@ -47,12 +48,20 @@ impl Undo {
         }
     }
 
-    async fn run(&self, context: &JobContext) -> Result<()> {
+    /// `certain` says that the step had been done; otherwise it was cut off, and what is there now may be
+    /// somebody else's, whom the call would have met.
+    async fn run(&self, context: &JobContext, certain: bool) -> Result<()> {
         let call = context.plain_call();
         let native = |vm: &VmId| context.vm_ref(*vm);
         match self {
             Self::DeleteVolume { pool, name } => context.backend.delete_volume(&call, pool, name).await,
-            Self::Undefine { vm } => context.backend.undefine(&call, &native(vm)).await,
+            Self::Undefine { vm } => {
+                let vm = native(vm);
+                if !certain && !made_here(context, &vm).await? {
+                    return Ok(());
+                }
+                context.backend.undefine(&call, &vm).await
+            }
             Self::ForceOff { vm } => match context
                 .backend
                 .power(&call, &native(vm), PowerAction::ForceOff)
@@ -65,9 +74,16 @@ impl Undo {
     }
 }
 
+/// Whether this job made the VM, as far as its backend can say: what it makes carries the job.
+async fn made_here(context: &JobContext, vm: &VmRef) -> Result<bool> {
+    let facts = context.backend.get(&context.plain_call(), vm).await?;
+    Ok(facts.is_some_and(|facts| facts.made_by == Some(context.job.id)))
+}
+
 /// Undoes every begun step, last first. Returns what could not be removed, in words.
 ///
-/// A step that failed with `AlreadyExists` met somebody else's object, and is not undone.
+/// A step that failed with `AlreadyExists` met somebody else's object: the journal has it as undone already.
+/// Volumes are told apart by their names, which carry the VM's id; a VM by the job that is written into it.
 ///
 /// # Errors
 /// Only those that stop the job without an end: a lost claim or store.
@@ -85,17 +101,23 @@ pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: boo
         .steps
         .iter()
         .filter(|(_, trace)| !trace.undone)
-        .filter(|(_, trace)| trace.output.is_some() || error.kind != ErrorKind::AlreadyExists)
-        .filter_map(|(name, trace)| Some((trace.order, name.clone(), trace.undo.clone()?)))
+        .filter_map(|(name, trace)| {
+            Some((
+                trace.order,
+                name.clone(),
+                trace.undo.clone()?,
+                trace.output.is_some(),
+            ))
+        })
         .collect();
     steps.sort_by_key(|(order, ..)| std::cmp::Reverse(*order));
     let mut left_behind = Vec::new();
-    for (_, step, undo) in steps {
+    for (_, step, undo, certain) in steps {
         context.may_go_on()?;
         let command = context.job.command.name();
         let place = format!("undo-{step}");
         killpoint::pass(command, &place, "begin");
-        match with_patience(context, &undo).await {
+        match with_patience(context, &undo, certain).await {
             Ok(()) => {
                 killpoint::pass(command, &place, "called");
                 context.journal(&JournalEntry::Undone { step }).await?;
@@ -110,13 +132,15 @@ pub(super) async fn undo(context: &mut JobContext, error: &Error, cancelled: boo
     Ok(left_behind)
 }
 
-async fn with_patience(context: &JobContext, undo: &Undo) -> Result<()> {
+async fn with_patience(context: &JobContext, undo: &Undo, certain: bool) -> Result<()> {
     let mut pause = Duration::from_millis(200);
     loop {
         context.may_go_on()?;
         context.hold().await?;
-        match undo.run(context).await {
-            Err(error) if error.retryable() && pause < Duration::from_secs(30) => {
+        match undo.run(context, certain).await {
+            Err(error)
+                if error.retryable() && pause < Duration::from_secs(30) && context.has_time_for(pause) =>
+            {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

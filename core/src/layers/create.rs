@@ -3,17 +3,17 @@
 
 use std::sync::Arc;
 
+use super::placement::Place;
 use super::{Core, SubmitOptions, audit, authorise, capable};
 use crate::capability::Capability;
 use crate::command::{Command, CreateVm};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::inventory::Snapshot;
 use crate::jobs::seed_volume;
 use crate::model::{
-    BackendId, Caller, FlavorId, GuestSetup, Image, ImageKind, ImageLocation, Job, NicSource, NicSpec,
-    Planned, PoolVolume, Timestamp, Vm, VmId, VmOrigin, VmSpec, VolumeFormat, VolumeSource, VolumeSpec,
+    BackendId, Caller, FlavorId, GuestSetup, Image, Job, NicSource, NicSpec, Planned, PoolVolume, Timestamp,
+    Vm, VmId, VmOrigin, VmSpec, VolumeFormat, VolumeSource, VolumeSpec,
 };
-use crate::query;
 use crate::registry::{Registry, new_vm_writes};
 use crate::secret::{Secret, random_text};
 
@@ -86,10 +86,16 @@ impl Core {
         authorise::may_change(caller)?;
         check_sizes(&request)?;
         let now = self.now();
-        check_quota(&now, caller)?;
         let vm = VmId::random();
-        let (backend, location) = self.place(&now, &request)?;
-        let spec = self.specify(&now, vm, &backend, &location, &request)?;
+        let hold = self.holds.begin(&self.inventory, caller, vm, &request.name)?;
+        let place = self.place(&now, &request.image, request.memory, request.disk)?;
+        let backend = place.location.backend.clone();
+        let name = if hold.name_is_contested {
+            distinct_name(&request.name, vm)
+        } else {
+            backend_name(&now, &backend, &request.name, vm)
+        };
+        let spec = self.specify(vm, name, place, &request)?;
         let command = Command::CreateVm(Box::new(CreateVm {
             vm,
             spec,
@@ -151,54 +157,13 @@ impl Core {
         let writes = new_vm_writes(std::slice::from_ref(&record))?;
         let job = self.accept(caller, command, backend, writes, options).await?;
         self.inventory.records(vec![(record, 1)]);
+        drop(hold);
         Ok((self.vm(caller, vm).await?, job))
     }
 
-    /// The backend to put it on: up, able, with the image, and the most free memory.
-    fn place(&self, now: &Snapshot, request: &CreateRequest) -> Result<(BackendId, ImageLocation)> {
-        if request.image.kind != ImageKind::Disk {
-            return Err(Error::invalid(
-                "image",
-                format!("image {} is not a disk to boot from", request.image.name),
-            ));
-        }
-        let mut candidates: Vec<(u64, &ImageLocation)> = request
-            .image
-            .locations
-            .iter()
-            .filter(|location| {
-                now.backend_up(&location.backend) && self.backends.contains_key(&location.backend)
-            })
-            .filter_map(|location| {
-                let hosts = now.hosts.values().filter(|host| host.backend == location.backend);
-                let free = hosts.map(|host| host.memory_free.unwrap_or(host.memory)).max()?;
-                (free >= request.memory).then_some((free, location))
-            })
-            .collect();
-        candidates.sort_by_key(|(free, _)| std::cmp::Reverse(*free));
-        let chosen = candidates.first().ok_or_else(|| {
-            Error::new(
-                ErrorKind::NoResources,
-                format!(
-                    "no backend that is up has image {} and {} bytes of free memory",
-                    request.image.name, request.memory
-                ),
-            )
-        })?;
-        Ok((chosen.1.backend.clone(), chosen.1.clone()))
-    }
-
-    fn specify(
-        &self,
-        now: &Snapshot,
-        vm: VmId,
-        backend: &BackendId,
-        location: &ImageLocation,
-        request: &CreateRequest,
-    ) -> Result<VmSpec> {
-        let capabilities = self.backend(backend)?.capabilities();
-        let capacity = request.disk.max(request.image.size);
-        let pool = self.choose_pool(now, backend, capacity)?;
+    fn specify(&self, vm: VmId, name: String, place: Place<'_>, request: &CreateRequest) -> Result<VmSpec> {
+        let location = place.location;
+        let capabilities = self.backend(&location.backend)?.capabilities();
         let source = if self.policy.layered_disks && capabilities.get(Capability::VolumeLayer).usable() {
             VolumeSource::Layer {
                 image: location.native.clone(),
@@ -238,67 +203,25 @@ impl Core {
             ConsoleChoice::Password(password) => Some(self.seal(password)?),
         };
         Ok(VmSpec {
-            name: backend_name(now, backend, &request.name, vm),
+            name,
             title: request.name.clone(),
             vcpus: request.vcpus,
             memory: request.memory,
             firmware: Default::default(),
             volumes: vec![VolumeSpec {
-                pool,
+                pool: place.pool,
                 name: format!("{vm}-root.{}", format.as_ref()),
-                capacity,
+                capacity: request.disk.max(request.image.size),
                 format,
                 source,
             }],
             nics: vec![NicSpec {
-                source: self.choose_network(now, backend)?,
+                source: place.network,
                 mac: None,
             }],
             console_password,
             guest,
         })
-    }
-
-    fn choose_pool(&self, now: &Snapshot, backend: &BackendId, bytes: u64) -> Result<String> {
-        let mut pools: Vec<_> = now
-            .pools
-            .values()
-            .filter(|pool| pool.backend == *backend && pool.active)
-            .filter(|pool| self.policy.pool.as_ref().is_none_or(|name| pool.name == *name))
-            .filter(|pool| pool.available >= bytes)
-            .collect();
-        pools.sort_by(|a, b| a.name.cmp(&b.name));
-        pools.first().map(|pool| pool.name.clone()).ok_or_else(|| {
-            let which = self
-                .policy
-                .pool
-                .as_ref()
-                .map_or_else(String::new, |name| format!(" named {name}"));
-            let text = format!("backend {backend} has no active storage pool{which} with {bytes} bytes free");
-            Error::new(ErrorKind::NoResources, text)
-        })
-    }
-
-    fn choose_network(&self, now: &Snapshot, backend: &BackendId) -> Result<NicSource> {
-        let mut networks: Vec<_> = now
-            .networks
-            .values()
-            .filter(|network| network.backend == *backend && network.active)
-            .collect();
-        networks.sort_by(|a, b| a.name.cmp(&b.name));
-        match &self.policy.network {
-            Some(name) if name == "user" => Ok(NicSource::User),
-            Some(name) if networks.iter().any(|network| network.name == *name) => {
-                Ok(NicSource::Network(name.clone()))
-            }
-            Some(name) => Err(Error::new(
-                ErrorKind::NoResources,
-                format!("backend {backend} has no active network named {name}"),
-            )),
-            None => Ok(networks.first().map_or(NicSource::User, |network| {
-                NicSource::Network(network.name.clone())
-            })),
-        }
     }
 }
 
@@ -325,21 +248,6 @@ fn check_sizes(request: &CreateRequest) -> Result<()> {
     Ok(())
 }
 
-fn check_quota(now: &Snapshot, caller: &Caller) -> Result<()> {
-    let Some(quota) = caller.vm_quota else {
-        return Ok(());
-    };
-    let has = now.visible(Some(&caller.tenant)).len();
-    if has < quota as usize {
-        return Ok(());
-    }
-    debug_assert!(query::scope(caller).is_none_or(|tenant| *tenant == caller.tenant));
-    Err(Error::new(
-        ErrorKind::QuotaExceeded,
-        format!("tenant {} has {has} of {quota} vms", caller.tenant),
-    ))
-}
-
 fn network_name(nic: &NicSpec) -> String {
     match &nic.source {
         NicSource::Network(name) | NicSource::Bridge(name) => name.clone(),
@@ -360,6 +268,11 @@ fn backend_name(now: &Snapshot, backend: &BackendId, name: &str, vm: VmId) -> St
     if fits && !taken {
         return name.to_owned();
     }
+    distinct_name(name, vm)
+}
+
+/// A name for the backend that nobody else has: a slug of the display name with six of the id.
+pub(crate) fn distinct_name(name: &str, vm: VmId) -> String {
     let slug: String = name
         .chars()
         .filter(char::is_ascii_alphanumeric)

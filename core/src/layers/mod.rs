@@ -4,13 +4,16 @@ mod audit;
 mod authorise;
 mod capable;
 mod create;
+mod holds;
 pub mod lapse;
 mod legal;
+mod placement;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use create::distinct_name;
 pub use create::{ConsoleChoice, CreateRequest, GuestLogin, random_name};
 
 use crate::backend::{Backend, CallContext, Console, VmRef};
@@ -92,6 +95,7 @@ pub struct Core {
     backends: HashMap<BackendId, Arc<dyn Backend>>,
     keyring: Arc<Keyring>,
     policy: Policy,
+    holds: holds::Holds,
 }
 
 impl Core {
@@ -111,6 +115,7 @@ impl Core {
             backends,
             keyring,
             policy,
+            holds: holds::Holds::default(),
         })
     }
 
@@ -167,6 +172,9 @@ impl Core {
     /// nothing has been done.
     pub async fn submit(&self, caller: &Caller, command: Command, options: SubmitOptions) -> Result<Job> {
         authorise::may_change(caller)?;
+        if let Some(known) = self.known(caller, &command, &options).await? {
+            return Ok(known);
+        }
         let vm = self.vm(caller, command.vm()).await?;
         if !options.accept_blindly {
             legal::check(&command, &vm)?;
@@ -176,6 +184,19 @@ impl Core {
         audit::asked(caller, &command);
         self.accept(caller, command, vm.home().clone(), Vec::new(), options)
             .await
+    }
+
+    /// The job that this call has made before, if the client chose its id: the VM may meanwhile be in a state,
+    /// or gone, as a result of it. Another command or caller under that id is left to the store to refuse.
+    async fn known(
+        &self,
+        caller: &Caller,
+        command: &Command,
+        options: &SubmitOptions,
+    ) -> Result<Option<Job>> {
+        let Some(id) = options.job else { return Ok(None) };
+        let job = self.registry.store().job(id).await?;
+        Ok(job.filter(|job| job.tenant == caller.tenant && job.command == *command))
     }
 
     /// Stores the job. Here and not earlier a change begins to exist.
@@ -214,6 +235,29 @@ impl Core {
         let accepted = self.engine.submit(job, writes, options.when_busy).await;
         audit::answered(caller, &accepted);
         accepted
+    }
+
+    /// A job that the caller may see.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown one and for somebody else's.
+    pub async fn job(&self, caller: &Caller, id: JobId) -> Result<Job> {
+        let job = self.registry.store().job(id).await?;
+        let job = job.filter(|job| query::scope(caller).is_none_or(|tenant| job.tenant == *tenant));
+        job.ok_or_else(|| Error::not_found(JobId::NOUN, id))
+    }
+
+    /// Asks for a job to stop and returns it as it then is. A queued one has ended, and the VM that it was to
+    /// make is gone with its secrets; a running one stops before its next step and is undone; one that has ended,
+    /// or is past the point where it could be undone, goes on as it was.
+    ///
+    /// # Errors
+    /// `Forbidden`; `NotFound` as [`Core::job`].
+    pub async fn cancel(&self, caller: &Caller, id: JobId) -> Result<Job> {
+        authorise::may_change(caller)?;
+        self.job(caller, id).await?;
+        tracing::info!(target: "audit", request = caller.request_id, job = %id, "asked to cancel");
+        self.engine.cancel(id).await
     }
 
     /// Waits for a job's end, at most for `longest`; the job as it then is.

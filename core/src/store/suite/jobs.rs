@@ -208,9 +208,17 @@ pub(super) async fn a_queued_job_ends_with_its_records_or_not_at_all(rig: &mut i
 
     let refused = store.end_queued(first.id, &end, row(Expect::Version(7))).await;
     assert_eq!(refused.unwrap_err().kind, ErrorKind::Conflict);
-    assert_eq!(store.job(first.id).await.unwrap().unwrap().state, JobState::Queued);
+    assert_eq!(
+        store.job(first.id).await.unwrap().unwrap().state,
+        JobState::Queued
+    );
 
-    assert!(store.end_queued(first.id, &end, row(Expect::Absent)).await.unwrap());
+    assert!(
+        store
+            .end_queued(first.id, &end, row(Expect::Absent))
+            .await
+            .unwrap()
+    );
     let ended = store.job(first.id).await.unwrap().unwrap();
     assert_eq!((ended.state, ended.error), (JobState::Failed, end.error.clone()));
     assert!(ended.ended.is_some() && !ended.cancel_requested);

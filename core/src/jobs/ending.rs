@@ -1,0 +1,169 @@
+//! Ends of jobs: what an end means for the VM's record, and the ends that no worker brings about, because the
+//! job is still queued when it is cancelled or when its time is over.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use crate::command::Command;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Job, JobId, JobState, Timestamp, VmRecord};
+use crate::registry::vm_write;
+use crate::store::{Expect, JobEnd, JobFilter};
+
+/// How often an end is tried again because somebody edited the VM's record at the same time.
+const TRIES: usize = 16;
+
+impl Engine {
+    /// Asks for a job to stop, and returns it as it then is: a queued one has ended, together with what belongs
+    /// to it; a running one stops before its next step and is undone; an ended one stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the store.
+    pub async fn cancel(&self, id: JobId) -> Result<Job> {
+        let job = self.stored(id).await?;
+        let error = Error::new(ErrorKind::Conflict, "the job was cancelled before it began").about("job", id);
+        if job.state != JobState::Queued || !self.end_queued(&job, JobState::Cancelled, error).await? {
+            self.around.store.cancel(id).await?;
+        }
+        let job = self.stored(id).await?;
+        self.heard(&job);
+        self.caught_up(job).await
+    }
+
+    /// Ends queued jobs whose time is over, for as long as it is polled: nobody may ever claim them, when their
+    /// backend does not come back. One gateway does it at a time.
+    pub(super) async fn end_overdue(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(self.settings.lease);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let lease = self.settings.lease * 3;
+            let done = match self.around.store.lease("overdue", &self.worker, lease).await {
+                Ok(true) => self.end_overdue_once().await,
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "jobs whose time is over could not be ended");
+            }
+        }
+    }
+
+    async fn end_overdue_once(&self) -> Result<()> {
+        let unfinished = JobFilter {
+            unfinished: true,
+            limit: 0,
+        };
+        let now = Timestamp::now();
+        let jobs = self.around.store.jobs(&unfinished).await?;
+        let overdue = |job: &&Job| job.state == JobState::Queued && job.deadline <= now;
+        for job in jobs.iter().filter(overdue) {
+            let text = format!(
+                "the job did not begin before its deadline: backend {} was out of reach, or earlier jobs took too long",
+                job.backend
+            );
+            let error = Error::new(ErrorKind::Timeout, text).about("job", job.id);
+            if self.end_queued(job, JobState::Failed, error).await? {
+                tracing::warn!(job = %job.id, command = job.command.name(), "a queued job's time is over");
+                let ended = self.stored(job.id).await?;
+                self.heard(&ended);
+                self.caught_up(ended).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a job that nobody has claimed; false if somebody has.
+    async fn end_queued(&self, job: &Job, state: JobState, error: Error) -> Result<bool> {
+        let end = JobEnd {
+            state,
+            error: Some(error),
+            left_behind: Vec::new(),
+            command: without_secrets(&job.command),
+        };
+        let mut last = None;
+        for _ in 0..TRIES {
+            let writes = match self.record_after(&job.command, &end).await? {
+                Some((record, version)) => vec![vm_write(&record, Expect::Version(version))?],
+                None => Vec::new(),
+            };
+            match self.around.store.end_queued(job.id, &end, writes).await {
+                Err(error) if error.kind == ErrorKind::Conflict => last = Some(error),
+                outcome => {
+                    if matches!(outcome, Ok(true)) {
+                        let (command, state) = (job.command.name(), state.as_ref().to_owned());
+                        metrics::counter!("gateway_jobs_total", "command" => command, "state" => state)
+                            .increment(1);
+                    }
+                    return outcome;
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::internal("a job's end was not tried")))
+    }
+
+    /// What the job's end makes of the VM's record; none if the record stays as it is.
+    pub(super) async fn record_after(
+        &self,
+        command: &Command,
+        end: &JobEnd,
+    ) -> Result<Option<(VmRecord, u64)>> {
+        let vm = command.vm();
+        if !changes_record(command, end.state) {
+            return Ok(None);
+        }
+        let Some((mut record, version)) = self.around.registry.vm(vm).await? else {
+            return Ok(None);
+        };
+        match (command, end.state) {
+            (Command::CreateVm(_), JobState::Succeeded) => {
+                let now = self.around.inventory.now();
+                let facts = now.vms.get(&vm).and_then(|vm| vm.facts.as_ref());
+                record.definition = facts.and_then(|facts| facts.definition.clone());
+                record.planned = None;
+            }
+            (Command::CreateVm(_), JobState::Cancelled) => lay_to_rest(&mut record),
+            (Command::CreateVm(_), _) => {
+                record.fault = end.error.clone();
+                if end.left_behind.is_empty() {
+                    // All is undone: whatever has these names from now on is somebody else's.
+                    record.volumes.clear();
+                }
+            }
+            (Command::DeleteVm(_), _) => lay_to_rest(&mut record),
+            (Command::Power(_), _) => {}
+        }
+        Ok(Some((record, version)))
+    }
+}
+
+/// The VM is gone; its record keeps its ids from being given out again, but no secrets.
+fn lay_to_rest(record: &mut VmRecord) {
+    record.gone_at = Some(Timestamp::now());
+    record.admin_password = None;
+    record.console_password = None;
+}
+
+/// Whether a job's end in `state` is noted in its VM's record.
+pub(super) const fn changes_record(command: &Command, state: JobState) -> bool {
+    match command {
+        Command::CreateVm(_) => true,
+        Command::DeleteVm(_) => matches!(state, JobState::Succeeded),
+        Command::Power(_) => false,
+    }
+}
+
+/// The command without its sealed secrets, which nobody needs once the job has ended; none if it has none.
+pub(super) fn without_secrets(command: &Command) -> Option<Command> {
+    match command {
+        Command::CreateVm(create) => {
+            let mut create = create.clone();
+            create.spec.console_password = None;
+            if let Some(guest) = &mut create.spec.guest {
+                guest.admin_password = None;
+            }
+            Some(Command::CreateVm(create))
+        }
+        Command::DeleteVm(_) | Command::Power(_) => None,
+    }
+}

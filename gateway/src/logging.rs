@@ -20,6 +20,7 @@ pub(crate) fn start(config: &Config) {
     if human {
         log.with_ansi(std::io::stderr().is_terminal()).init();
     } else {
-        log.json().flatten_event(true).init();
+        // The one span there is, the request's, once and not again as a list.
+        log.json().flatten_event(true).with_span_list(false).init();
     }
 }

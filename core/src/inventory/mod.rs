@@ -19,8 +19,8 @@ pub use upkeep::Upkeep;
 use crate::backend::BackendEvent;
 use crate::error::Error;
 use crate::model::{
-    Activity, BackendId, Flavor, FlavorId, Image, ImageId, Job, JobId, PowerState, Timestamp, Topology, Vm,
-    VmFacts, VmId, VmRecord,
+    Activity, BackendId, Flavor, FlavorId, Host, Image, ImageId, Job, JobId, PowerState, Timestamp, Topology,
+    Vm, VmFacts, VmId, VmRecord,
 };
 use remembered::Remembered;
 
@@ -256,7 +256,13 @@ impl Inventory {
     }
 
     fn topology(&self, backend: &BackendId, topology: Topology) {
-        self.update(|next, _, _| {
+        self.update(|next, _, revise| {
+            // Pools fill and empty all the time, hosts hardly ever change.
+            let known = next.hosts.values().filter(|host| host.backend == *backend);
+            let same = |host: &Host| next.hosts.get(&host.id).is_some_and(|known| **known == *host);
+            if known.count() != topology.hosts.len() || !topology.hosts.iter().all(same) {
+                next.surroundings = revise();
+            }
             next.hosts.retain(|_, host| host.backend != *backend);
             next.pools.retain(|_, pool| pool.backend != *backend);
             next.networks.retain(|_, network| network.backend != *backend);
@@ -275,7 +281,8 @@ impl Inventory {
 
     /// Folds in an image, or its removal.
     pub fn image(&self, id: ImageId, image: Option<Image>) {
-        self.update(|next, _, _| {
+        self.update(|next, _, revise| {
+            next.surroundings = revise();
             if let Some(old) = next.images.remove(&id) {
                 // Another image may have taken the number over meanwhile.
                 if next

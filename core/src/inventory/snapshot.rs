@@ -48,6 +48,9 @@ pub struct Snapshot {
     pub flavors: OrdMap<String, Arc<Flavor>>,
     /// Backends.
     pub backends: HashMap<BackendId, BackendState>,
+    /// Grows when a host or an image changes: encoded forms of VMs that name them depend on it, besides
+    /// [`Vm::revision`].
+    pub surroundings: u64,
     /// Unfinished jobs of each VM, oldest first.
     pub(super) activities: HashMap<VmId, OrdMap<(Timestamp, JobId), Activity>>,
     /// Reports that no VM shows: of VMs without a record (adoption is on its way, or the VM is gone and its

@@ -1,10 +1,11 @@
-//! Guests as encoded JSON, so that a list is a concatenation. An entry is good for one revision of its VM and for
-//! what else the text shows (host name, image number). Bounded in bytes: the entries that came first go first.
+//! Guests as encoded JSON, so that a list is a concatenation. An entry is good for one revision of its VM and of what
+//! else the text shows (host name, image number). Bounded in bytes: the entries that came first go first.
 //!
 //! The texts hold passwords in clear, as the answers do: they never reach a log, and those of vanished guests are
 //! dropped at the next sweep.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,43 +14,53 @@ use bytes::Bytes;
 
 /// Readers of different guests should not wait for each other.
 const SHARDS: usize = 16;
-/// What an entry costs besides its texts.
-const OVERHEAD: usize = 192;
+/// What an entry costs besides its text.
+const OVERHEAD: usize = 160;
 /// How many entries more than guests there may be before vanished ones are looked for.
 const SLACK: usize = 256;
 
 /// What an encoded guest depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Basis<'a> {
+pub(crate) struct Basis {
+    /// Of the VM.
     pub(crate) revision: u64,
-    pub(crate) host: &'a str,
-    pub(crate) template: u64,
+    /// Of hosts and images.
+    pub(crate) surroundings: u64,
 }
 
 struct Entry {
-    revision: u64,
-    host: Box<str>,
-    template: u64,
+    basis: Basis,
     json: Bytes,
 }
 
 impl Entry {
-    fn fits(&self, basis: Basis<'_>) -> bool {
-        Basis {
-            revision: self.revision,
-            host: &self.host,
-            template: self.template,
-        } == basis
+    fn cost(&self) -> usize {
+        self.json.len() + OVERHEAD
+    }
+}
+
+/// Hashes ids. A list of all guests looks every one of them up, and the standard hasher, which withstands keys that
+/// an attacker picks, costs more than all the rest; no client picks an id here.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            let product = u128::from(self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            self.0 = (product as u64) ^ ((product >> 64) as u64);
+        }
     }
 
-    fn cost(&self) -> usize {
-        self.json.len() + self.host.len() + OVERHEAD
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<VmId, Entry>,
+    entries: HashMap<VmId, Entry, BuildHasherDefault<IdHasher>>,
     /// Ids in the order in which they came; an id that was swept may still stand here.
     order: VecDeque<VmId>,
     bytes: usize,
@@ -81,29 +92,24 @@ impl Cache {
     }
 
     /// The guest's text, if it was encoded from this basis.
-    pub(crate) fn get(&self, id: VmId, basis: Basis<'_>) -> Option<Bytes> {
+    pub(crate) fn get(&self, id: VmId, basis: Basis) -> Option<Bytes> {
         let shard = self.shard(id)?;
         shard
             .entries
             .get(&id)
-            .filter(|entry| entry.fits(basis))
+            .filter(|entry| entry.basis == basis)
             .map(|entry| entry.json.clone())
     }
 
     /// Keeps a guest's text, unless a newer one is there or it is larger than a shard.
-    pub(crate) fn put(&self, id: VmId, basis: Basis<'_>, json: Bytes) {
-        let entry = Entry {
-            revision: basis.revision,
-            host: basis.host.into(),
-            template: basis.template,
-            json,
-        };
+    pub(crate) fn put(&self, id: VmId, basis: Basis, json: Bytes) {
+        let entry = Entry { basis, json };
         let cost = entry.cost();
         let Some(mut shard) = self.shard(id) else { return };
         let newer = shard
             .entries
             .get(&id)
-            .is_some_and(|old| old.revision > entry.revision);
+            .is_some_and(|old| old.basis.revision > basis.revision);
         if newer || cost > self.shard_limit {
             return;
         }
@@ -158,11 +164,10 @@ impl Cache {
 mod tests {
     use super::*;
 
-    fn basis(revision: u64) -> Basis<'static> {
+    fn basis(revision: u64) -> Basis {
         Basis {
             revision,
-            host: "host-1",
-            template: 1,
+            surroundings: 1,
         }
     }
 
@@ -177,29 +182,33 @@ mod tests {
         cache.put(id(1), basis(5), Bytes::from_static(b"{}"));
         assert!(cache.get(id(1), basis(5)).is_some());
         assert!(cache.get(id(1), basis(6)).is_none());
-        assert!(
-            cache
-                .get(
-                    id(1),
-                    Basis {
-                        host: "host-2",
-                        ..basis(5)
-                    }
-                )
-                .is_none()
-        );
-        assert!(
-            cache
-                .get(
-                    id(1),
-                    Basis {
-                        template: 2,
-                        ..basis(5)
-                    }
-                )
-                .is_none()
-        );
+        let moved = Basis {
+            surroundings: 2,
+            ..basis(5)
+        };
+        assert!(cache.get(id(1), moved).is_none());
         assert!(cache.get(id(2), basis(5)).is_none());
+    }
+
+    #[test]
+    fn ids_that_differ_anywhere_hash_differently() {
+        let hash = |id: VmId| {
+            let mut hasher = IdHasher::default();
+            std::hash::Hash::hash(&id, &mut hasher);
+            hasher.finish()
+        };
+        let ids = (0..64).map(|bit| format!("{:032x}", 1_u128 << (bit * 2)).parse().unwrap());
+        let counted = (0..4096).map(|number| format!("{number:032x}").parse().unwrap());
+        let hashes: Vec<u64> = ids.chain(counted).map(hash).collect();
+        let distinct = |of: fn(u64) -> u64| {
+            let set: std::collections::HashSet<u64> = hashes.iter().map(|hash| of(*hash)).collect();
+            set.len()
+        };
+        // 0 and 2 (twice) appear in both rows: bits 0, 2, 4 … up to 12 lie below 4096.
+        let all = hashes.len() - 6;
+        assert_eq!(distinct(|hash| hash), all, "of {}", hashes.len());
+        // Tables look at the lower bits; half of them taken by chance is what a random function gives.
+        assert!(distinct(|hash| hash & 0xfff) > 2300);
     }
 
     #[test]
@@ -212,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_and_the_first_to_come_go_first() {
-        let cache = Cache::new(SHARDS * 4 * (100 + OVERHEAD + "host-1".len()));
+        let cache = Cache::new(SHARDS * 4 * (100 + OVERHEAD));
         let text = Bytes::from(vec![b'x'; 100]);
         for number in 0..10 {
             cache.put(id(number), basis(1), text.clone());

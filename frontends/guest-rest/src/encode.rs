@@ -158,8 +158,7 @@ impl Encoder {
     pub(crate) fn guest(&self, now: &Snapshot, vm: &Vm) -> Bytes {
         let basis = Basis {
             revision: vm.revision,
-            host: on_host(now, vm),
-            template: template(now, vm),
+            surroundings: now.surroundings,
         };
         if let Some(json) = self.cache.get(vm.id, basis) {
             return json;
@@ -171,10 +170,10 @@ impl Encoder {
             name: vm.name(),
             password: self.open(vm, vm.record.admin_password.as_ref()),
             remark: &vm.record.remark,
-            os_template_id: basis.template,
+            os_template_id: template(now, vm),
             create_time: vm.record.first_seen.as_microsecond(),
             status: status(vm),
-            on_host: basis.host,
+            on_host: on_host(now, vm),
             cpu: vm.vcpus(),
             memory: gibibytes(vm.memory()),
             ip: address(vm),

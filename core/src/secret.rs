@@ -124,8 +124,15 @@ impl Keyring {
             Ok(text) => Self::parse(&Zeroizing::new(text)).map_err(|error| fault(error.detail)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let ring = Self::ephemeral();
-                ring.write(path).map_err(|error| fault(error.to_string()))?;
-                Ok(ring)
+                match ring.write(path) {
+                    Ok(()) => Ok(ring),
+                    // Another process was quicker: its key is the one.
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                        let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+                        Self::parse(&Zeroizing::new(text)).map_err(|error| fault(error.detail))
+                    }
+                    Err(error) => Err(fault(error.to_string())),
+                }
             }
             Err(error) => Err(fault(error.to_string())),
         }
@@ -157,19 +164,32 @@ impl Keyring {
         }
     }
 
+    /// Makes the file whole or not at all: cut off in the middle it would be a key file without a key.
     fn write(&self, path: &Path) -> std::io::Result<()> {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(format!(".{}", random_text(8)));
+        let draft = Path::new(&draft);
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path)?;
-        for (id, key) in &self.keys {
+            .open(draft)?;
+        let written = self.keys.iter().try_for_each(|(id, key)| {
             let line = Zeroizing::new(format!("{id}:{}\n", BASE64.encode(key.as_slice())));
-            file.write_all(line.as_bytes())?;
+            file.write_all(line.as_bytes())
+        });
+        // A link, unlike a rename, takes nobody's place.
+        let linked = written
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::hard_link(draft, path));
+        std::fs::remove_file(draft)?;
+        linked?;
+        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => std::fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
         }
-        file.sync_all()
     }
 
     /// Seals a secret under the current key.

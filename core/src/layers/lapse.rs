@@ -50,9 +50,7 @@ pub async fn enforce(core: Arc<Core>, settings: LapseSettings) {
             .await
         {
             Ok(true) => {
-                if let Err(error) = round(&core, &settings).await {
-                    tracing::error!(%error, "leases could not be enforced");
-                }
+                round(&core, &settings).await;
             }
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "the lease of the lapse round cannot be had"),
@@ -60,11 +58,8 @@ pub async fn enforce(core: Arc<Core>, settings: LapseSettings) {
     }
 }
 
-/// One look at all leases.
-///
-/// # Errors
-/// The first of the store's.
-async fn round(core: &Arc<Core>, settings: &LapseSettings) -> Result<()> {
+/// One look at all leases. One that cannot be enforced keeps nobody from the others.
+async fn round(core: &Core, settings: &LapseSettings) {
     let now = Timestamp::now();
     let lapsed: Vec<Arc<Vm>> = core
         .now()
@@ -74,39 +69,50 @@ async fn round(core: &Arc<Core>, settings: &LapseSettings) -> Result<()> {
         .cloned()
         .collect();
     for vm in lapsed {
-        let caller = caller(&vm.record.tenant);
-        let due = lease_end(&vm).and_then(|end| end.checked_add(settings.keep).ok());
-        let command = if due.is_some_and(|due| due <= now) {
-            Command::DeleteVm(DeleteVm {
-                vm: vm.id,
-                volumes: true,
-            })
-        } else if vm.record.lapsed_at.is_none() {
-            core.annotate(&caller, vm.id, |record| {
-                record.lapsed_at = Some(now);
-                Ok(())
-            })
-            .await?;
-            match vm.power() {
-                PowerState::Running | PowerState::Blocked => Command::Power(Power {
-                    vm: vm.id,
-                    action: PowerAction::Suspend,
-                }),
-                PowerState::NoState
-                | PowerState::Paused
-                | PowerState::ShuttingDown
-                | PowerState::Off
-                | PowerState::Crashed
-                | PowerState::Suspended => continue,
-            }
-        } else {
-            continue;
-        };
-        tracing::info!(vm = %vm.id, command = command.name(), "a lease has run out");
-        if let Err(error) = core.submit(&caller, command, SubmitOptions::REFUSE).await {
+        if let Err(error) = enforce_one(core, settings, &vm, now).await {
             tracing::warn!(vm = %vm.id, %error, "a lease that has run out could not be enforced, trying again");
         }
     }
+}
+
+/// Deletes a VM whose time after the end is over, suspends one that has just ended.
+async fn enforce_one(core: &Core, settings: &LapseSettings, vm: &Vm, now: Timestamp) -> Result<()> {
+    let caller = caller(&vm.record.tenant);
+    let due = lease_end(vm).and_then(|end| end.checked_add(settings.keep).ok());
+    if due.is_some_and(|due| due <= now) {
+        let command = Command::DeleteVm(DeleteVm {
+            vm: vm.id,
+            volumes: true,
+        });
+        tracing::info!(vm = %vm.id, "a lease ended long ago: the vm is deleted");
+        core.submit(&caller, command, SubmitOptions::REFUSE).await?;
+        return Ok(());
+    }
+    if vm.record.lapsed_at.is_some() {
+        return Ok(());
+    }
+    match vm.power() {
+        PowerState::Running | PowerState::Blocked => {
+            let command = Command::Power(Power {
+                vm: vm.id,
+                action: PowerAction::Suspend,
+            });
+            tracing::info!(vm = %vm.id, "a lease has run out: the vm is suspended");
+            core.submit(&caller, command, SubmitOptions::REFUSE).await?;
+        }
+        PowerState::NoState
+        | PowerState::Paused
+        | PowerState::ShuttingDown
+        | PowerState::Off
+        | PowerState::Crashed
+        | PowerState::Suspended => {}
+    }
+    // Noted last: what could not be taken is tried again at the next look.
+    core.annotate(&caller, vm.id, |record| {
+        record.lapsed_at = Some(now);
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

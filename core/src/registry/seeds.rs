@@ -9,7 +9,7 @@ use crate::model::{
     Area, BackendId, Billing, Flavor, FlavorId, Image, ImageId, ImageKind, ImageLocation, Purpose,
 };
 use crate::secret::random_text;
-use crate::store::{Expect, RecordKind, Write};
+use crate::store::{Expect, Record, RecordKind, Write};
 
 /// An image as configured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,7 +68,8 @@ pub struct FlavorSeed {
 }
 
 impl Registry {
-    /// Stores a configured image, keeping the number of an earlier start.
+    /// Stores a configured image, keeping the number of an earlier start. Another image that has the number gets
+    /// a new one.
     ///
     /// # Errors
     /// Those of the store.
@@ -94,19 +95,46 @@ impl Registry {
                 (None, Some(record)) => (decode::<Image>(record)?.number, Expect::Version(record.version)),
                 (None, None) => (self.free_image_number().await?, Expect::Absent),
             };
+            // A number has one image, and a configured number is the site's will: who had it gets another one.
+            let mut writes = vec![self.holder(&format!("image-number:{number}"), &id).await?];
+            for other in self.store.load(RecordKind::Image).await? {
+                let mut moved: Image = decode(&other)?;
+                if moved.number == number && moved.id != id {
+                    moved.number = self.free_image_number().await?;
+                    tracing::warn!(
+                        image = moved.name,
+                        number = moved.number,
+                        by = seed.name,
+                        "an image lost its number"
+                    );
+                    writes.push(replacement(&other, &moved)?);
+                }
+            }
             let image = image(number);
-            let write = Write {
+            writes.push(Write {
                 kind: RecordKind::Image,
                 key: id.simple(),
                 expect,
                 value: Some(encode(&image)?),
-            };
-            match self.store.commit(vec![write]).await {
+            });
+            match self.store.commit(writes).await {
                 Ok(_) => return Ok(image),
                 Err(error) if error.kind == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The write that notes whose an alias is. Two gateways that give one alias to two objects at the same time
+    /// meet here.
+    async fn holder<I: Serialize>(&self, alias: &str, id: &I) -> Result<Write> {
+        let held = self.store.get(RecordKind::Alias, alias).await?;
+        Ok(Write {
+            kind: RecordKind::Alias,
+            key: alias.to_owned(),
+            expect: held.map_or(Expect::Absent, |record| Expect::Version(record.version)),
+            value: Some(encode(id)?),
+        })
     }
 
     /// The next number that no image has: the configuration may have named some.
@@ -124,7 +152,8 @@ impl Registry {
         }
     }
 
-    /// Stores a configured flavor, keeping the short id of an earlier start.
+    /// Stores a configured flavor, keeping the short id of an earlier start. Another flavor that has the id gets
+    /// a new one.
     ///
     /// # Errors
     /// Those of the store.
@@ -141,6 +170,20 @@ impl Registry {
                 ),
                 (None, None) => (random_text(10), Expect::Absent),
             };
+            let mut writes = vec![self.holder(&format!("flavor-short:{short_id}"), &id).await?];
+            for other in self.store.load(RecordKind::Flavor).await? {
+                let mut moved: Flavor = decode(&other)?;
+                if moved.short_id == short_id && moved.id != id {
+                    moved.short_id = random_text(10);
+                    tracing::warn!(
+                        flavor = moved.name,
+                        id = moved.short_id,
+                        by = seed.name,
+                        "a flavor lost its id"
+                    );
+                    writes.push(replacement(&other, &moved)?);
+                }
+            }
             let flavor = Flavor {
                 id,
                 short_id,
@@ -158,17 +201,26 @@ impl Registry {
                 area: seed.area,
                 billing: seed.billing,
             };
-            let write = Write {
+            writes.push(Write {
                 kind: RecordKind::Flavor,
                 key: id.simple(),
                 expect,
                 value: Some(encode(&flavor)?),
-            };
-            match self.store.commit(vec![write]).await {
+            });
+            match self.store.commit(writes).await {
                 Ok(_) => return Ok(flavor),
                 Err(error) if error.kind == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+fn replacement<T: Serialize>(old: &Record, new: &T) -> Result<Write> {
+    Ok(Write {
+        kind: old.kind,
+        key: old.key.clone(),
+        expect: Expect::Version(old.version),
+        value: Some(encode(new)?),
+    })
 }

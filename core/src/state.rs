@@ -114,6 +114,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_table_says_what_it_is_meant_to_say() {
+        // In the order of the states: no_state running blocked paused shutting_down off crashed suspended.
+        // y: do it, =: it is so already, -: not now.
+        let table = [
+            (PowerAction::Start, "-==--yyy"),
+            (PowerAction::Shutdown, "-yy-y==-"),
+            (PowerAction::ForceOff, "-yyyy==y"),
+            (PowerAction::Reboot, "-yy-----"),
+            (PowerAction::Reset, "-yyy----"),
+            (PowerAction::ForceReboot, "-yyyy--y"),
+            (PowerAction::Suspend, "-yy=----"),
+            (PowerAction::Resume, "-==y----"),
+        ];
+        assert_eq!(table.len(), PowerAction::iter().count());
+        for (action, expected) in table {
+            let judged: String = PowerState::iter()
+                .map(|state| match verdict(action, state) {
+                    Verdict::Legal => 'y',
+                    Verdict::AlreadySo => '=',
+                    Verdict::Illegal => '-',
+                })
+                .collect();
+            assert_eq!(judged, expected, "{action:?}");
+        }
+    }
+
+    #[test]
     fn every_action_is_legal_somewhere_and_none_without_a_state() {
         for action in PowerAction::iter() {
             assert!(

@@ -123,7 +123,7 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
     if let Some(settings) = config.lapse() {
         tasks.spawn(lapse::enforce(core.clone(), settings));
     }
-    tasks.spawn(crate::serve::purge_jobs(core.clone(), config.jobs.keep_hours));
+    tasks.spawn(crate::serve::tidy_store(core.clone(), config.jobs.keep_hours));
     Ok(Parts { core, _tasks: tasks })
 }
 

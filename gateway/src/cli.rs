@@ -34,7 +34,7 @@ enum Command {
     /// Run the gateway until SIGTERM or SIGINT; it then drains and ends with 0
     Serve(ServeOptions),
     /// Read the configuration as `serve` would, say what is wrong, start nothing
-    CheckConfig(ConfigOption),
+    CheckConfig(ServeOptions),
     /// Accounts for dialects that sign in
     #[command(subcommand)]
     Account(AccountCommand),
@@ -59,7 +59,7 @@ pub(crate) struct ConfigOption {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
-/// `serve`'s options: each overrides the configuration.
+/// `serve`'s options: each overrides the configuration. `check-config` takes the same.
 #[derive(Args, Default, Clone)]
 pub(crate) struct ServeOptions {
     #[command(flatten)]
@@ -152,10 +152,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Serve(options) => serve::run(&options),
         Command::CheckConfig(options) => {
-            let options = ServeOptions {
-                common: options,
-                ..ServeOptions::default()
-            };
             let config = config::load(&options)?;
             print(&config.summary());
             Ok(())

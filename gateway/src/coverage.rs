@@ -57,6 +57,14 @@ fn cell(operation: &Operation, name: &str, declared: &CapabilitySet, book: &Book
             verified: None,
         };
     }
+    if operation.capabilities.is_empty() {
+        // No backend takes part, so none of them does it natively.
+        return Cell {
+            support: "emulated",
+            reason: Some("the gateway answers it from its own records".to_owned()),
+            verified,
+        };
+    }
     // The weakest of what it needs decides.
     let mut weakest: &Support = &Support::Native;
     for capability in operation

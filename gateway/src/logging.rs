@@ -6,12 +6,21 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
+use crate::cli::Failure;
 use crate::config::Config;
 
 /// Starts logging as configured; `RUST_LOG` wins over the configured filter.
-pub(crate) fn start(config: &Config) {
-    let configured = config.log.filter.clone().unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(configured));
+///
+/// # Errors
+/// A text for people: a filter that cannot be read.
+pub(crate) fn start(config: &Config) -> Result<(), Failure> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(text) => EnvFilter::try_new(text).map_err(|error| format!("RUST_LOG: {error}"))?,
+        Err(_) => {
+            let configured = config.log.filter.as_deref().unwrap_or("info");
+            EnvFilter::try_new(configured).map_err(|error| format!("log.filter: {error}"))?
+        }
+    };
     let human = match config.log.format {
         Some(format) => format == crate::config::LogFormat::Human,
         None => std::io::stderr().is_terminal(),
@@ -23,4 +32,5 @@ pub(crate) fn start(config: &Config) {
         // The one span there is, the request's, once and not again as a list.
         log.json().flatten_event(true).with_span_list(false).init();
     }
+    Ok(())
 }

@@ -14,10 +14,13 @@ use crate::cli::{Failure, ServeOptions};
 use crate::{assemble, config, logging};
 
 /// The version, with the commit where the build knew it.
-pub(crate) const VERSION: &str = match option_env!("BABELVISOR_COMMIT") {
-    Some(commit) => commit,
-    None => env!("CARGO_PKG_VERSION"),
-};
+pub(crate) const VERSION: &str = env!("BABELVISOR_VERSION");
+
+/// What this program reads from its environment besides `RUST_LOG` and the places of its state.
+const VARIABLES: [&str; 2] = [
+    babelvisor_core::jobs::killpoint::VARIABLE,
+    babelvisor_core::jobs::killpoint::HALT_VARIABLE,
+];
 
 /// Runs until told to stop.
 ///
@@ -25,7 +28,13 @@ pub(crate) const VERSION: &str = match option_env!("BABELVISOR_COMMIT") {
 /// A text for people: a bad configuration, a taken address, a store in use.
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let config = config::load(options)?;
-    logging::start(&config);
+    logging::start(&config)?;
+    for name in unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        tracing::warn!(
+            name,
+            "this environment variable means nothing to the gateway; settings are in its configuration file"
+        );
+    }
     if let Err(faults) = babelvisor_schemas::check() {
         return Err(format!("the built-in contracts are damaged: {}", faults.join("; ")).into());
     }
@@ -106,8 +115,15 @@ async fn wait_for_signal() {
     }
 }
 
-/// Removes jobs that ended long ago, once an hour.
-pub(crate) async fn purge_jobs(core: Arc<Core>, keep_hours: u64) {
+/// The variables that look as if they were meant for us but are not read.
+fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    names
+        .filter(|name| name.starts_with("BABELVISOR_") && !VARIABLES.contains(&name.as_str()))
+        .collect()
+}
+
+/// Removes jobs that ended long ago, and sessions that have expired, once an hour.
+pub(crate) async fn tidy_store(core: Arc<Core>, keep_hours: u64) {
     let mut tick = tokio::time::interval(Duration::from_secs(3600));
     loop {
         tick.tick().await;
@@ -116,10 +132,15 @@ pub(crate) async fn purge_jobs(core: Arc<Core>, keep_hours: u64) {
             .lease("purge", core.engine().worker(), Duration::from_secs(7200))
             .await;
         let before = Timestamp::now().checked_sub(Duration::from_secs(keep_hours.saturating_mul(3600)));
-        if let (Ok(true), Ok(before)) = (mine, before)
+        if let (Ok(true), Ok(before)) = (&mine, before)
             && let Err(error) = store.purge(before).await
         {
             tracing::warn!(%error, "old jobs could not be removed");
+        }
+        if mine.is_ok_and(|mine| mine)
+            && let Err(error) = core.registry().purge_sessions().await
+        {
+            tracing::warn!(%error, "sessions that have expired could not be removed");
         }
     }
 }
@@ -141,4 +162,16 @@ fn metrics_recorder() -> Result<PrometheusHandle, Failure> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), SECONDS)?;
     Ok(builder.install_recorder()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_variables_that_look_like_ours_and_are_not_read_are_unknown() {
+        let names = ["BABELVISOR_KILL_AT", "BABELVISOR_LISTEN", "HOME", "XBABELVISOR_"];
+        let unknown = unknown_variables(names.into_iter().map(str::to_owned));
+        assert_eq!(unknown, ["BABELVISOR_LISTEN"]);
+    }
 }

@@ -9,6 +9,7 @@ use babelvisor_core::layers::Policy;
 use babelvisor_core::layers::lapse::LapseSettings;
 use babelvisor_core::model::BackendId;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 
 use super::catalogue::{FlavorEntry, ImageEntry};
 use super::{ConfigError, default_state_dir};
@@ -117,6 +118,16 @@ pub(crate) struct Tls {
 }
 
 impl Listen {
+    fn fault(&self) -> Option<String> {
+        let empty = self.dialects.is_empty();
+        empty.then(|| {
+            format!(
+                "listener {}: dialects is empty, nothing would be answered",
+                self.address
+            )
+        })
+    }
+
     /// All dialects at one address, plain HTTP.
     pub(crate) fn all_dialects(address: SocketAddr) -> Self {
         Self {
@@ -338,8 +349,25 @@ impl Config {
                 self.admin.address
             ));
         }
-        if self.store.kind == StoreKind::Redis && self.store.url.is_none() {
+        if self.listen.is_empty() {
+            faults.push("listen: at least one [[listen]] is needed, or leave all of them out".to_owned());
+        }
+        for listen in &self.listen {
+            faults.extend(listen.fault());
+        }
+        if let (StoreKind::Redis, url) = (self.store.kind, self.store.url.as_deref().unwrap_or_default())
+            && !["redis://", "rediss://", "unix://", "redis+unix://"]
+                .iter()
+                .any(|scheme| url.starts_with(scheme))
+        {
+            // The address itself may hold a password and is not repeated.
             faults.push("store: kind = \"redis\" needs url = \"redis://host:port/0\"".to_owned());
+        }
+        if self.store.kind == StoreKind::Embedded && self.store.url.is_some() {
+            faults.push("store: url is for kind = \"redis\"; say that, or remove it".to_owned());
+        }
+        if let Some(Err(error)) = self.log.filter.as_deref().map(EnvFilter::try_new) {
+            faults.push(format!("log: filter: {error}"));
         }
         let ids: Vec<&str> = self.backend.iter().map(|backend| backend.id.as_str()).collect();
         for (place, backend) in self.backend.iter().enumerate() {
@@ -357,8 +385,19 @@ impl Config {
         ));
         faults.extend(twice("flavor name", self.flavor.iter().map(FlavorEntry::name)));
         faults.extend(twice("flavor id", self.flavor.iter().filter_map(FlavorEntry::id)));
-        if self.jobs.lease_ms < 200 || self.jobs.workers == 0 || self.jobs.deadline_seconds == 0 {
-            faults.push("jobs: lease_ms is at least 200, workers and deadline_seconds at least 1".to_owned());
+        // A lease of more than a day is none, and a deadline of more than a year is a slip.
+        let jobs = &self.jobs;
+        if !(200..=86_400_000).contains(&jobs.lease_ms)
+            || !(1..=100_000).contains(&jobs.workers)
+            || !(1..=31_536_000).contains(&jobs.deadline_seconds)
+        {
+            faults.push(
+                "jobs: lease_ms is 200 to 86400000, workers 1 to 100000, deadline_seconds 1 to 31536000"
+                    .to_owned(),
+            );
+        }
+        if self.adopted_tenant.is_empty() {
+            faults.push("adopted_tenant: a tenant has a name".to_owned());
         }
         if self.lease_terms.every_seconds == 0 {
             faults.push("lease_terms: every_seconds is at least 1".to_owned());

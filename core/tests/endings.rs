@@ -1,5 +1,13 @@
 //! How jobs end that do not simply run through: cancelled, too late, met by a foreign object, asked for twice.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,14 @@
 //! Whatever order news arrives in, the inventory shows what a naive model of the same news says, and its
 //! indexes agree with it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use babelvisor_core::backend::BackendEvent;
@@ -97,7 +105,7 @@ fn facts(backend: u8, vm: u8, power: u8) -> VmFacts {
 /// The record of a VM as its `version`th write left it: every version differs in all that the indexes see.
 fn record(vm: u8, version: u64) -> VmRecord {
     let alias = (u64::from(vm) + 1, format!("short{vm}"));
-    let tenant = TenantId::new(if version % 3 == 0 { "red" } else { "blue" });
+    let tenant = TenantId::new(if version.is_multiple_of(3) { "red" } else { "blue" });
     let home = backend_id(u8::try_from(version % 2).unwrap());
     let mut record = Registry::new_vm(vm_id(vm), alias, home, tenant, VmOrigin::Adopted, None);
     record.first_seen = Timestamp::UNIX_EPOCH;

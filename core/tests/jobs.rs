@@ -1,5 +1,13 @@
 //! Jobs as their owners experience them: done, undone or taken over, and never twice.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,13 @@
 //! Accounts, sessions and catalogue entries as the registry keeps them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod support;
 
 use std::sync::Arc;

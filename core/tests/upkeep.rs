@@ -1,5 +1,13 @@
 //! What becomes of VMs that come, go and move while nobody, or somebody else, looks.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,6 +1,13 @@
 //! A gateway's core in a test: real embedded store, real engine and upkeep, the memory backend as partner.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

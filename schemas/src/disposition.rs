@@ -31,6 +31,14 @@ impl Disposition {
             Disposition::Rejected => "rejected",
         }
     }
+
+    /// Whether a client should be told: it is taken, and does not do all that the document says.
+    pub const fn falls_short(self) -> bool {
+        match self {
+            Disposition::Honoured | Disposition::Rejected => false,
+            Disposition::Emulated | Disposition::Recorded | Disposition::Ignored => true,
+        }
+    }
 }
 
 /// A disposition with its reason.
@@ -41,6 +49,30 @@ pub struct FieldDisposition {
     pub disposition: Disposition,
     /// Why, or under which condition.
     pub reason: Option<String>,
+    /// Where it differs: kind of backend (`memory`, `libvirt`) → what happens there. Never `ignored` or
+    /// `rejected`: that must be known before a backend is chosen.
+    #[serde(default)]
+    pub backends: BTreeMap<String, BackendDisposition>,
+}
+
+/// What happens to a field on one kind of backend.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendDisposition {
+    /// What happens there.
+    pub disposition: Disposition,
+    /// Why it differs.
+    pub reason: String,
+}
+
+impl FieldDisposition {
+    /// What happens on a backend of that kind, and why. Without a kind: on most.
+    pub fn on(&self, backend: Option<&str>) -> (Disposition, &str) {
+        match backend.and_then(|kind| self.backends.get(kind)) {
+            Some(here) => (here.disposition, &here.reason),
+            None => (self.disposition, self.reason.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 /// The file: operation id → `<location>.<field>` → disposition.

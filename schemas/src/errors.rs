@@ -117,6 +117,10 @@ pub struct ErrorRow {
     /// True for a code that is known but must not be sent.
     #[serde(default)]
     pub never_sent: bool,
+    /// Why no call that is built can answer it; none for a code that a test reaches, and in dialects that are not
+    /// built.
+    #[serde(default)]
+    pub unreachable: Option<String>,
     /// Where it is documented.
     pub source: String,
 }
@@ -287,6 +291,7 @@ impl ErrorTable {
             plain_text: true,
             chosen: true,
             never_sent: false,
+            unreachable: None,
             source: "chosen".to_owned(),
         });
         ErrorTable {
@@ -323,7 +328,7 @@ fn total<K: Copy + Eq + std::hash::Hash>(
         let code = by_code
             .get(&row.code)
             .ok_or_else(|| format!("{table}: `{}` has the unknown code `{}`", name(key), row.code))?;
-        if code.never_sent {
+        if code.never_sent || code.unreachable.is_some() {
             return Err(format!("{table}: `{}` has a code that is never sent", name(key)));
         }
         let parent = code

@@ -21,6 +21,7 @@
 //! contract whose [`Contract::fault`] says why; [`check`] lets the gateway refuse to start then.
 
 mod amend;
+mod atlas;
 mod catalog;
 mod contract;
 mod dialect;
@@ -34,12 +35,14 @@ mod path;
 mod router;
 mod schema;
 mod settings;
+mod strictness;
 mod validate;
 
 pub use amend::Choice;
+pub use atlas::atlas;
 pub use contract::{Contract, ContractError, all_operations, check, contract};
 pub use dialect::Dialect;
-pub use disposition::{Disposition, FieldDisposition};
+pub use disposition::{BackendDisposition, Disposition, FieldDisposition};
 pub use errors::{ErrorKind, ErrorRow, ErrorTable, Outcome, TransportFault};
 pub use json::{JsonFault, JsonLimits, parse_json};
 pub use leniency::{Leniency, LeniencyKind};
@@ -47,4 +50,5 @@ pub use operation::{AnswerWhen, Layer, Operation, OperationKind, Origin, Part};
 pub use path::{Params, PathTemplate, Segment};
 pub use router::{Candidates, Route};
 pub use settings::{Settings, Slash};
+pub use strictness::{Remarks, Strictness, WARNING_HEADER, header_text};
 pub use validate::{Problem, Violation};

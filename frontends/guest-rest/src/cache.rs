@@ -101,6 +101,17 @@ impl Cache {
             .map(|entry| entry.json.clone())
     }
 
+    /// Appends the guest's text to a list, if it was encoded from this basis; says whether it did.
+    pub(crate) fn append(&self, id: VmId, basis: Basis, list: &mut Vec<u8>) -> bool {
+        let Some(shard) = self.shard(id) else { return false };
+        let entry = shard.entries.get(&id).filter(|entry| entry.basis == basis);
+        // Copied while the shard is held: taking a share of the text instead costs more than the copy.
+        entry.is_some_and(|entry| {
+            list.extend_from_slice(&entry.json);
+            true
+        })
+    }
+
     /// Keeps a guest's text, unless a newer one is there or it is larger than a shard.
     pub(crate) fn put(&self, id: VmId, basis: Basis, json: Bytes) {
         let entry = Entry { basis, json };
@@ -188,6 +199,11 @@ mod tests {
         };
         assert!(cache.get(id(1), moved).is_none());
         assert!(cache.get(id(2), basis(5)).is_none());
+        let mut list = b"[".to_vec();
+        assert!(cache.append(id(1), basis(5), &mut list));
+        assert!(!cache.append(id(1), basis(6), &mut list));
+        assert!(!cache.append(id(2), basis(5), &mut list));
+        assert_eq!(list, b"[{}");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use babelvisor_schemas::Operation;
 use futures_util::StreamExt as _;
 
 use crate::GuestRest;
+use crate::decode;
 use crate::error::{Fault, Outcome};
-use crate::{decode, warning};
 
 /// How many jobs of one call are stored at a time.
 const AT_ONCE: usize = 32;
@@ -41,10 +41,7 @@ impl GuestRest {
                 Ok(())
             })
             .await?;
-        let mut reply = self.encoder.one(&self.core.now(), &vm);
-        // The guest shows it again: that it is kept by the gateway is no loss to the client.
-        warning::add(&mut reply, self.contract, &operation.id, &body, &["remark"]);
-        Ok(reply)
+        Ok(self.encoder.one(&self.core.now(), &vm))
     }
 
     pub(crate) async fn power(

@@ -7,12 +7,12 @@ use babelvisor_core::frontend::Request;
 use babelvisor_core::layers::{ConsoleChoice, CreateRequest, GuestLogin, SubmitOptions};
 use babelvisor_core::model::{Caller, Image, ImageKind, Vm};
 use babelvisor_core::secret::Secret;
-use babelvisor_schemas::Operation;
+use babelvisor_schemas::{Operation, Remarks};
 
 use crate::GuestRest;
 use crate::decode::{self, Creation};
 use crate::error::{Fault, Outcome};
-use crate::{names, room, warning};
+use crate::{names, room};
 
 /// Letters and digits of a random password for the guest's administrator.
 const PASSWORD_LENGTH: usize = 16;
@@ -22,7 +22,13 @@ const VNC_PASSWORD_LENGTH: usize = 8;
 const GIB: u64 = 1 << 30;
 
 impl GuestRest {
-    pub(crate) async fn create(&self, operation: &Operation, caller: &Caller, request: &Request) -> Outcome {
+    pub(crate) async fn create(
+        &self,
+        operation: &Operation,
+        caller: &Caller,
+        request: &Request,
+        remarks: &mut Remarks<'_>,
+    ) -> Outcome {
         let body = decode::body(request)?;
         let wish = decode::creation(operation, &body, &self.settings)?;
         let now = self.core.now();
@@ -49,14 +55,15 @@ impl GuestRest {
                 }
             }
         }
-        let mut reply = self.encoder.many(&self.core.now(), made.iter(), None);
-        let settled: &[&str] = if self.settings.leases_enforced {
-            &["lease_term"]
-        } else {
-            &[]
-        };
-        warning::add(&mut reply, self.contract, &operation.id, &body, settled);
-        Ok(reply)
+        if self.settings.leases_enforced {
+            remarks.settle("body.lease_term");
+        }
+        // All guests of a call are of one image, and so on one kind of backend.
+        let home = made.first().map(|vm| &vm.record.backend);
+        if let Some(backend) = home.and_then(|id| self.core.backends().get(id)) {
+            remarks.on(backend.kind());
+        }
+        Ok(self.encoder.many(&self.core.now(), made.iter(), None))
     }
 
     fn request(&self, wish: &Creation, name: &str, image: &Arc<Image>, disk: u64) -> CreateRequest {

@@ -4,7 +4,8 @@
 
 use babelvisor_core::frontend::{Request, Routed};
 use babelvisor_schemas::{
-    JsonFault, JsonLimits, Layer, Operation, Part, TransportFault, Violation, parse_json,
+    Contract, JsonFault, JsonLimits, Layer, Operation, Part, Remarks, Strictness, TransportFault, Violation,
+    parse_json,
 };
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
@@ -55,6 +56,28 @@ pub(crate) fn body(request: &Request) -> Result<Value, Fault> {
         )),
         Err(fault) => Err(Fault::transport(TransportFault::MalformedBody, fault.to_string())),
     }
+}
+
+/// What the request carries that does not do all that its client may expect. A body that cannot be read has no
+/// fields: whether that is a fault is the operation's to say.
+pub(crate) fn remarks(
+    contract: &'static Contract,
+    operation: &'static Operation,
+    request: &Request,
+    strictness: Strictness,
+) -> Remarks<'static> {
+    let body = if request.body.is_empty() {
+        Value::Null
+    } else {
+        parse_json(&request.body, JsonLimits::default()).unwrap_or_default()
+    };
+    let query = Value::Object(parameters(&request.query));
+    Remarks::of(
+        contract,
+        operation,
+        strictness,
+        &[(Part::Body, &body), (Part::Query, &query)],
+    )
 }
 
 fn says_json(request: &Request) -> bool {

@@ -1,6 +1,7 @@
 //! A canonical VM as the seventeen fields of a guest, and the answers around them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use babelvisor_core::frontend::Reply;
 use babelvisor_core::inventory::Snapshot;
@@ -16,6 +17,9 @@ use crate::error::success_state;
 
 /// The content type of every answer. The original calls its JSON `text/html`; no client reads the header.
 pub(crate) const CONTENT_TYPE: &str = "application/json; charset=utf-8";
+
+/// Most room that is made for a list before its guests are known.
+const MOST_ROOM: usize = 32 << 20;
 
 /// The status of a guest whose creation failed.
 const DIRTY: u8 = 255;
@@ -86,6 +90,8 @@ pub(crate) struct Encoder {
     manage_network: Option<String>,
     shows_secrets: bool,
     cache: Cache,
+    /// Bytes of a guest in the last list, the longest and its comma.
+    typical: AtomicUsize,
 }
 
 impl Encoder {
@@ -102,6 +108,7 @@ impl Encoder {
             manage_network,
             shows_secrets,
             cache,
+            typical: AtomicUsize::new(0),
         }
     }
 
@@ -125,24 +132,34 @@ impl Encoder {
         )
     }
 
-    /// A good answer with guests, and the paging block where there is one.
+    /// A good answer with guests, at most `most`, and the paging block where there is one.
     pub(crate) fn many<'a>(
         &self,
         now: &Snapshot,
         vms: impl Iterator<Item = &'a Arc<Vm>>,
+        most: usize,
         paging: Option<&[u8]>,
     ) -> Reply {
-        let guests: Vec<Bytes> = vms.map(|vm| self.guest(now, vm)).collect();
-        let length: usize = guests.iter().map(|guest| guest.len() + 1).sum();
-        let mut body = Vec::with_capacity(length + self.success.len() + paging.map_or(0, <[u8]>::len) + 64);
+        // Room as the last list needed it: growing a list of megabytes costs as much as filling it.
+        let typical = self.typical.load(Ordering::Relaxed);
+        let room = most.saturating_mul(typical).min(MOST_ROOM);
+        let mut body = Vec::with_capacity(room + self.success.len() + paging.map_or(0, <[u8]>::len) + 64);
         body.extend_from_slice(b"{\"state\":");
         body.extend_from_slice(&self.success);
         body.extend_from_slice(b",\"data\":[");
-        for (place, guest) in guests.iter().enumerate() {
+        let mut longest = 0;
+        for (place, vm) in vms.enumerate() {
             if place > 0 {
                 body.push(b',');
             }
-            body.extend_from_slice(guest);
+            let before = body.len();
+            if !self.cache.append(vm.id, basis(now, vm), &mut body) {
+                body.extend_from_slice(&self.guest(now, vm));
+            }
+            longest = longest.max(body.len() - before + 1);
+        }
+        if longest > 0 {
+            self.typical.store(longest, Ordering::Relaxed);
         }
         body.push(b']');
         if let Some(paging) = paging {
@@ -156,10 +173,7 @@ impl Encoder {
 
     /// The guest's JSON, from the cache where it is still true.
     pub(crate) fn guest(&self, now: &Snapshot, vm: &Vm) -> Bytes {
-        let basis = Basis {
-            revision: vm.revision,
-            surroundings: now.surroundings,
-        };
+        let basis = basis(now, vm);
         if let Some(json) = self.cache.get(vm.id, basis) {
             return json;
         }
@@ -224,6 +238,14 @@ impl Encoder {
                 None
             }
         }
+    }
+}
+
+/// What a guest's text depends on now.
+fn basis(now: &Snapshot, vm: &Vm) -> Basis {
+    Basis {
+        revision: vm.revision,
+        surroundings: now.surroundings,
     }
 }
 

@@ -7,12 +7,11 @@
 use babelvisor_core::frontend::Reply;
 use babelvisor_core::{Error, ErrorKind};
 use babelvisor_schemas as schemas;
-use babelvisor_schemas::{Dialect, ErrorTable, Problem, TransportFault, Violation, contract};
+use babelvisor_schemas::{Dialect, ErrorTable, Problem, TransportFault, Violation, contract, header_text};
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::encode::CONTENT_TYPE;
-use crate::warning::header_text;
 
 /// What every operation ends in.
 pub(crate) type Outcome = Result<Reply, Fault>;

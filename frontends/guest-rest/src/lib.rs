@@ -25,7 +25,6 @@ mod paging;
 mod read;
 mod room;
 mod settings;
-mod warning;
 
 use std::sync::Arc;
 
@@ -34,8 +33,9 @@ use babelvisor_core::ErrorKind;
 use babelvisor_core::frontend::{Frontend, Refusal, Reply, Request, Routed};
 use babelvisor_core::layers::Core;
 use babelvisor_core::model::{Caller, Role};
-use babelvisor_schemas::{Contract, Dialect, TransportFault, contract};
+use babelvisor_schemas::{Contract, Dialect, TransportFault, WARNING_HEADER, contract};
 
+pub use babelvisor_schemas::Strictness;
 pub use settings::{Credential, NameConflict, Settings};
 
 use cache::Cache;
@@ -97,15 +97,23 @@ impl GuestRest {
         };
         auth::check(&self.settings, request)?;
         let caller: Caller = auth::caller(&self.settings, id, request);
-        match action {
-            Action::Create => self.create(operation, &caller, request).await,
+        let mut remarks = decode::remarks(self.contract, operation, request, self.settings.strictness);
+        if let Some(violation) = remarks.refusal() {
+            return Err(Fault::violation(&violation));
+        }
+        let mut reply = match action {
+            Action::Create => self.create(operation, &caller, request, &mut remarks).await,
             Action::Get => self.get(operation, &caller, routed).await,
             Action::List => self.list(operation, &caller, request),
             Action::Search => self.search(operation, &caller, request),
             Action::Update => self.update(operation, &caller, routed, request).await,
             Action::Delete => self.delete(operation, &caller, routed).await,
             Action::Power(power) => self.power(operation, &caller, routed, power).await,
-        }
+        }?;
+        reply
+            .headers
+            .extend(remarks.tell().map(|text| (WARNING_HEADER, text)));
+        Ok(reply)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a site may choose about this dialect: the keys of its table in the configuration.
 
 use babelvisor_core::model::Role;
+use babelvisor_schemas::Strictness;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -60,6 +61,8 @@ pub struct Settings {
     pub admin_user: Option<String>,
     /// Whether the gateway enforces leases. Here it only decides whether a client is warned that it does not.
     pub leases_enforced: bool,
+    /// What becomes of fields that would be ignored.
+    pub strictness: Strictness,
     /// A secret that every request must carry; none by default.
     pub credential: Option<Credential>,
     /// Most memory for encoded guests in MiB. They hold passwords in clear, as the answers do.
@@ -77,6 +80,7 @@ impl Default for Settings {
             root_disk_gib: 0,
             admin_user: None,
             leases_enforced: false,
+            strictness: Strictness::Warn,
             credential: None,
             cache_mib: 128,
         }

@@ -3,7 +3,7 @@
 
 use babelvisor_core::frontend::{Request, Routed};
 use babelvisor_core::secret::Secret;
-use babelvisor_schemas::{JsonLimits, Operation, Part, parse_json};
+use babelvisor_schemas::{Contract, JsonLimits, Operation, Part, Remarks, Strictness, parse_json};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -162,6 +162,28 @@ pub(crate) fn sign_in(operation: &Operation, request: &Request) -> Result<SignIn
         secret,
         first_edition,
     })
+}
+
+/// What the request carries that does not do all that its client may expect. A part that cannot be read has no
+/// fields: whether that is a fault is the call's to say.
+pub(crate) fn remarks(
+    contract: &'static Contract,
+    operation: &'static Operation,
+    request: &Request,
+    strictness: Strictness,
+) -> Remarks<'static> {
+    let body = if request.body.is_empty() {
+        Value::Null
+    } else {
+        parse_json(&request.body, BODY).unwrap_or_default()
+    };
+    let query = Value::Object(query(request).unwrap_or_default());
+    Remarks::of(
+        contract,
+        operation,
+        strictness,
+        &[(Part::Body, &body), (Part::Query, &query)],
+    )
 }
 
 fn body(operation: &Operation, request: &Request) -> Result<Value, Fault> {

@@ -26,11 +26,13 @@ use async_trait::async_trait;
 use babelvisor_core::frontend::{Frontend, Refusal, Reply, Request, Routed};
 use babelvisor_core::inventory::FragmentCache;
 use babelvisor_core::layers::Core;
-use babelvisor_schemas::{Contract, Dialect, contract};
+use babelvisor_schemas::{Contract, Dialect, WARNING_HEADER, contract};
 
 use crate::auth::Tokens;
 use crate::error::Fault;
 use crate::machine::Stamp;
+pub use babelvisor_schemas::Strictness;
+
 pub use crate::settings::{CreateAnswers, PowerOff, Settings, Switch};
 
 /// The frontend of the pve-open dialect.
@@ -66,7 +68,12 @@ impl Frontend for PveOpen {
     async fn answer(&self, routed: Routed, request: Request) -> Reply {
         let operation = routed.operations.first().copied();
         let mut reply = match self.call(operation, &routed, &request).await {
-            Ok(data) => encode::good(self.contract, &data, &request.request_id),
+            Ok((data, remarks)) => {
+                let mut reply = encode::good(self.contract, &data, &request.request_id);
+                let warning = remarks.tell().map(|text| (WARNING_HEADER, text));
+                reply.headers.extend(warning);
+                reply
+            }
             Err(fault) => {
                 fault.log(operation, &request.request_id);
                 encode::bad(self.contract, &fault, &request.request_id)

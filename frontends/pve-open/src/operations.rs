@@ -3,6 +3,7 @@
 use babelvisor_core::frontend::{Request, Routed};
 use babelvisor_core::model::Role;
 use babelvisor_core::{Error, ErrorKind};
+use babelvisor_schemas::Remarks;
 
 use crate::PveOpen;
 use crate::auth::Visitor;
@@ -40,13 +41,14 @@ const CALLS: [(&str, Call); 10] = [
 ];
 
 impl PveOpen {
-    /// Answers one call: token (401), right to change (1001), parameters (1007), then the call itself.
+    /// Answers one call: token (401), right to change (1001), parameters (1007), then the call itself. With its
+    /// data comes what the client should know about fields that did not do all.
     pub(crate) async fn call(
         &self,
         operation: Option<&'static str>,
         routed: &Routed,
         request: &Request,
-    ) -> Result<Data, Fault> {
+    ) -> Result<(Data, Remarks<'static>), Fault> {
         let id = operation.unwrap_or_default();
         let not_built = || Error::new(ErrorKind::NotImplemented, format!("operation {id} is not built"));
         let (_, call) = CALLS
@@ -54,14 +56,24 @@ impl PveOpen {
             .find(|(known, _)| *known == id)
             .ok_or_else(not_built)?;
         let operation = self.contract.operation(id).ok_or_else(not_built)?;
+        let remarks = || {
+            let remarks = decode::remarks(self.contract, operation, request, self.settings.strictness);
+            match remarks.refusal() {
+                Some(violation) => Err(Fault::violation(&[violation])),
+                None => Ok(remarks),
+            }
+        };
         if *call == Call::GetToken {
-            return self.get_token(decode::sign_in(operation, request)?).await;
+            let remarks = remarks()?;
+            let token = self.get_token(decode::sign_in(operation, request)?).await?;
+            return Ok((token, remarks));
         }
         let visitor = self.visitor(id, request).await?;
         if operation.state_changing {
             may_change(&visitor)?;
         }
-        match call {
+        let remarks = remarks()?;
+        let data = match call {
             Call::CreateQuantity => {
                 self.create_by_use(&visitor, &decode::create(operation, request)?)
                     .await
@@ -92,7 +104,8 @@ impl PveOpen {
             Call::PackAge => self.packages(decode::paying(operation, routed)?),
             Call::Image => self.images(),
             Call::GetToken => Err(not_built().into()),
-        }
+        }?;
+        Ok((data, remarks))
     }
 }
 

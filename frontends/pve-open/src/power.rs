@@ -95,7 +95,10 @@ impl PveOpen {
             return Ok(Data::Flag(false));
         }
         // Also the disks of an adopted machine: at a move from the original service, all machines are adopted.
-        let command = Command::DeleteVm(DeleteVm { vm: vm.id, volumes: true });
+        let command = Command::DeleteVm(DeleteVm {
+            vm: vm.id,
+            volumes: true,
+        });
         let job = match self
             .core
             .submit(&visitor.caller, command, SubmitOptions::REFUSE)

@@ -1,5 +1,6 @@
 //! What a site may choose about this dialect.
 
+use babelvisor_schemas::Strictness;
 use serde::{Deserialize, Serialize};
 
 /// The `pve-open` section of the configuration. Every field has a default.
@@ -20,6 +21,8 @@ pub struct Settings {
     pub default_page: bool,
     /// How operate with type 0 stops a machine.
     pub power_off: PowerOff,
+    /// What becomes of fields that would be ignored.
+    pub strictness: Strictness,
     /// What machines show as `address`; without, the host's own address.
     pub address: Option<String>,
     /// How many bytes of encoded machines are kept.
@@ -36,6 +39,7 @@ impl Default for Settings {
             require_verified_identity: false,
             default_page: false,
             power_off: PowerOff::Shutdown,
+            strictness: Strictness::Warn,
             address: None,
             cache_bytes: 8 << 20,
         }

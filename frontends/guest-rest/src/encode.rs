@@ -132,17 +132,17 @@ impl Encoder {
         )
     }
 
-    /// A good answer with guests, at most `most`, and the paging block where there is one.
+    /// A good answer with guests, and the paging block where there is one.
     pub(crate) fn many<'a>(
         &self,
         now: &Snapshot,
         vms: impl Iterator<Item = &'a Arc<Vm>>,
-        most: usize,
         paging: Option<&[u8]>,
     ) -> Reply {
         // Room as the last list needed it: growing a list of megabytes costs as much as filling it.
         let typical = self.typical.load(Ordering::Relaxed);
-        let room = most.saturating_mul(typical).min(MOST_ROOM);
+        let (least, most) = vms.size_hint();
+        let room = most.unwrap_or(least).saturating_mul(typical).min(MOST_ROOM);
         let mut body = Vec::with_capacity(room + self.success.len() + paging.map_or(0, <[u8]>::len) + 64);
         body.extend_from_slice(b"{\"state\":");
         body.extend_from_slice(&self.success);

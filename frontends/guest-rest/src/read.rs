@@ -63,13 +63,12 @@ impl GuestRest {
         // The snapshot is kept in the order of ids: what most clients ask for needs neither a copy nor a sort.
         if listing.filter.is_open() && listing.order_by == Field::Id {
             let paging = listing.page.block(visible.len(), link);
-            let most = limit.min(visible.len());
             return if listing.descending {
                 let rows = visible.values().rev().skip(offset).take(limit);
-                self.encoder.many(&now, rows, most, Some(&paging))
+                self.encoder.many(&now, rows, Some(&paging))
             } else {
                 let rows = visible.values().skip(offset).take(limit);
-                self.encoder.many(&now, rows, most, Some(&paging))
+                self.encoder.many(&now, rows, Some(&paging))
             };
         }
         let mut found: Vec<&Arc<Vm>> = visible
@@ -78,9 +77,8 @@ impl GuestRest {
             .collect();
         self.order(&now, &mut found, listing);
         let paging = listing.page.block(found.len(), link);
-        let most = limit.min(found.len());
         let rows = found.into_iter().skip(offset).take(limit);
-        self.encoder.many(&now, rows, most, Some(&paging))
+        self.encoder.many(&now, rows, Some(&paging))
     }
 
     /// Orders guests that come in the order of their ids. Ties keep that order in both directions.

@@ -15,7 +15,11 @@ use std::time::{Duration, Instant};
 use babelvisor_core::ErrorKind;
 use babelvisor_core::command::{Command, DeleteVm, Power, PowerAction};
 use babelvisor_core::layers::{CreateRequest, GuestLogin, SubmitOptions};
-use babelvisor_core::model::{Caller, JobId, JobState, PowerState, Role, TenantId, Timestamp, VmId};
+use babelvisor_core::model::{
+    BackendId, Caller, ImageKind, ImageLocation, JobId, JobState, PowerState, Role, TenantId, Timestamp,
+    VmId, VolumeFormat,
+};
+use babelvisor_core::registry::ImageSeed;
 use babelvisor_core::secret::Secret;
 use babelvisor_memory::{Delay, Fault, ForeignVm, Method};
 use support::{Gateway, Site, admin, eventually};
@@ -383,6 +387,78 @@ fn a_deletion_that_cannot_remove_a_volume_names_it() {
         assert_eq!(ended.state, JobState::Failed);
         assert_eq!(ended.left_behind.len(), 2, "{:?}", ended.left_behind);
         assert!(ended.left_behind[0].contains(&vm.id.to_string()));
+    });
+}
+
+#[test]
+fn a_disk_that_others_are_made_from_stays_when_its_vm_goes() {
+    let site = Site::new();
+    let gateway = site.gateway();
+    gateway.run(async {
+        let core = &gateway.core;
+        let (vm, job) = core
+            .create_vm(&admin(), gateway.request("golden"), SubmitOptions::QUEUE)
+            .await
+            .unwrap();
+        core.wait_for_success(job.id, SOON).await.unwrap();
+        let root = core.vm(&admin(), vm.id).await.unwrap().record.volumes[0].clone();
+        let golden = ImageSeed {
+            name: "golden".to_owned(),
+            number: None,
+            kind: ImageKind::Disk,
+            os: "Debian".to_owned(),
+            os_version: "12".to_owned(),
+            family: String::new(),
+            admin_user: "root".to_owned(),
+            size: 0,
+            locations: vec![ImageLocation {
+                backend: BackendId::new("sim"),
+                native: format!("{}/{}", root.pool, root.name),
+                format: VolumeFormat::Qcow2,
+            }],
+        };
+        let golden = core.registry().seed_image(golden).await.unwrap();
+        eventually("the image is known", || {
+            core.now().images.contains_key(&golden.id)
+        })
+        .await;
+        let job = core
+            .submit(&admin(), delete(vm.id), SubmitOptions::QUEUE)
+            .await
+            .unwrap();
+        core.wait_for_success(job.id, SOON).await.unwrap();
+        let left = site.hypervisor().volumes();
+        assert!(left.iter().any(|volume| volume.name == root.name));
+        assert!(
+            !left.iter().any(|volume| volume.name.contains("seed")),
+            "{left:?}"
+        );
+    });
+}
+
+#[test]
+fn what_fits_is_what_can_be_made() {
+    let site = Site::new();
+    let gateway = site.gateway();
+    gateway.run(async {
+        let core = &gateway.core;
+        let request = gateway.request("web");
+        let fits = |quantity, memory, disk| core.fits(&request.image, quantity, memory, disk);
+        assert!(fits(1, request.memory, request.disk).is_ok());
+        for (quantity, memory, disk) in [(1, u64::MAX, 0), (1, 1, u64::MAX), (u32::MAX, 1 << 40, 0)] {
+            let refused = fits(quantity, memory, disk).unwrap_err();
+            assert_eq!(
+                refused.kind,
+                ErrorKind::NoResources,
+                "{quantity} × {memory}, {disk}"
+            );
+        }
+        let too_large = CreateRequest {
+            disk: u64::MAX / 2,
+            ..request
+        };
+        let refused = core.create_vm(&admin(), too_large, SubmitOptions::QUEUE).await;
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::NoResources);
     });
 }
 

@@ -150,29 +150,38 @@ pub(super) fn unfinished(context: &JobContext) -> Vec<String> {
 }
 
 /// The writable disks of a VM that are pool volumes, and whatever we made for it; not those that another VM
-/// of the same backend has attached as well.
+/// of the same backend has attached as well, nor one that others are made from.
 fn volumes_of(context: &JobContext, vm: VmId) -> Vec<PoolVolume> {
     let now = context.inventory.now();
     let Some(vm) = now.vms.get(&vm) else {
         return Vec::new();
     };
+    let locations = now.images.values().flat_map(|image| &image.locations);
+    let locations = locations.filter(|location| location.backend == *vm.home());
+    let images: HashSet<&str> = locations.map(|location| location.native.as_str()).collect();
+    let is_image = |source: &str, PoolVolume { pool, name }: &PoolVolume| {
+        images.contains(source) || images.contains(format!("{pool}/{name}").as_str())
+    };
     let attached = |vm: &Vm| -> Vec<PoolVolume> {
         let disks = vm.facts.iter().flat_map(|facts| facts.disks.iter());
         disks
             .filter(|disk| !disk.readonly)
-            .filter_map(|disk| disk.volume.clone())
+            .filter_map(|disk| {
+                disk.volume
+                    .clone()
+                    .filter(|volume| !is_image(&disk.source, volume))
+            })
             .collect()
     };
     let mut volumes: Vec<_> = attached(vm)
         .into_iter()
         .chain(vm.record.volumes.iter().cloned())
+        .filter(|volume| !is_image("", volume))
         .collect();
     volumes.sort();
     volumes.dedup();
-    let others = now
-        .vms
-        .values()
-        .filter(|other| other.id != vm.id && other.record.backend == vm.record.backend);
+    let others = now.vms.values();
+    let others = others.filter(|other| other.id != vm.id && other.home() == vm.home());
     let shared: HashSet<PoolVolume> = others.flat_map(|other| attached(other)).collect();
     volumes.retain(|volume| !shared.contains(volume));
     volumes

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::conformance::{self, ConformanceCommand};
 use crate::{account, config, coverage, serve};
 
 /// What a command fails with: a text for people that says what to do.
@@ -44,6 +46,11 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: CoverageFormat,
     },
+    /// Hold a target to a dialect's contract
+    #[command(subcommand)]
+    Conformance(ConformanceCommand),
+    /// What every dialect answers to every kind of failure, as the page docs/error-atlas.md
+    Atlas,
     /// Name, version and build
     Version,
 }
@@ -144,12 +151,12 @@ pub(crate) enum CoverageFormat {
     Json,
 }
 
-/// Does what the command line says.
+/// Does what the command line says. Only `conformance` ends with a code of its own.
 ///
 /// # Errors
 /// A text for people.
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    match arguments.command {
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let done = match arguments.command {
         Command::Serve(options) => serve::run(&options),
         Command::CheckConfig(options) => {
             let config = config::load(&options)?;
@@ -165,11 +172,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             });
             Ok(())
         }
+        Command::Conformance(command) => return conformance::run(&command),
+        Command::Atlas => {
+            print(babelvisor_schemas::atlas().trim_end());
+            Ok(())
+        }
         Command::Version => {
             print(&format!("babelvisor {}", serve::VERSION));
             Ok(())
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// A command's answer, on standard output. A reader that went away (`| head`) is not an error.

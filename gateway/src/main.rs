@@ -14,6 +14,7 @@ mod admin;
 mod assemble;
 mod cli;
 mod config;
+mod conformance;
 mod coverage;
 mod logging;
 mod serve;
@@ -25,7 +26,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     match cli::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The one place where a failed command speaks to a person on a terminal.
             eprintln!("babelvisor: {error}");

@@ -1,0 +1,156 @@
+//! Where scenarios come from: those built into the library, or a directory in their place.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use babelvisor_schemas::Dialect;
+
+use super::scenario::{Fixture, Scenario, read};
+
+/// The files under `scenarios/`, as they were when the library was built.
+const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
+
+/// Why scenarios cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibraryError {
+    /// A file or directory cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Files say what the format does not have; one line for each, with file and line.
+    #[error("{}", .0.join("\n"))]
+    Format(Vec<String>),
+}
+
+/// A scenario with its name: the file's, without `.yaml`.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) file: String,
+    pub(crate) scenario: Scenario,
+}
+
+/// All scenarios of a dialect with what they share.
+#[derive(Debug)]
+pub struct Library {
+    pub(crate) dialect: Dialect,
+    pub(crate) scenarios: Vec<Named>,
+    pub(crate) fixtures: BTreeMap<String, (String, Fixture)>,
+    pub(crate) untestable: BTreeMap<String, String>,
+}
+
+impl Library {
+    /// The scenarios that are built in.
+    ///
+    /// # Errors
+    /// [`LibraryError::Format`]: then the build itself is at fault; a test holds that it is not.
+    pub fn built_in(dialect: Dialect) -> Result<Library, LibraryError> {
+        let prefix = format!("{}/", dialect.name());
+        let files = BUILT_IN
+            .iter()
+            .filter(|(name, _)| name.starts_with(&prefix))
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        Library::of(dialect, files)
+    }
+
+    /// The scenarios under `<root>/<dialect>/`.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not in the format.
+    pub fn read(root: &Path, dialect: Dialect) -> Result<Library, LibraryError> {
+        let mut files = Vec::new();
+        collect(root, &root.join(dialect.name()), &mut files)?;
+        files.sort();
+        Library::of(dialect, files.into_iter())
+    }
+
+    fn of(dialect: Dialect, files: impl Iterator<Item = (String, String)>) -> Result<Library, LibraryError> {
+        let mut library = Library {
+            dialect,
+            scenarios: Vec::new(),
+            fixtures: BTreeMap::new(),
+            untestable: BTreeMap::new(),
+        };
+        let mut wrong = Vec::new();
+        for (file, text) in files {
+            if let Err(why) = library.take(&file, &text) {
+                wrong.push(why);
+            }
+        }
+        for named in &library.scenarios {
+            for fixture in &named.scenario.fixtures {
+                if !library.fixtures.contains_key(fixture) {
+                    wrong.push(format!("{}: there is no fixture `{fixture}`", named.file));
+                }
+            }
+        }
+        if wrong.is_empty() {
+            Ok(library)
+        } else {
+            Err(LibraryError::Format(wrong))
+        }
+    }
+
+    fn take(&mut self, file: &str, text: &str) -> Result<(), String> {
+        let inside = file
+            .strip_prefix(&format!("{}/", self.dialect.name()))
+            .unwrap_or(file)
+            .trim_end_matches(".yaml");
+        if inside == "untestable" {
+            self.untestable = read(file, text)?;
+            if let Some((id, _)) = self
+                .untestable
+                .iter()
+                .find(|(_, reason)| reason.trim().is_empty())
+            {
+                return Err(format!("{file}: `{id}` needs a reason"));
+            }
+        } else if let Some(name) = inside.strip_prefix("fixtures/") {
+            let fixture: Fixture = read(file, text)?;
+            fixture.check(file)?;
+            self.fixtures.insert(name.to_owned(), (file.to_owned(), fixture));
+        } else {
+            let scenario: Scenario = read(file, text)?;
+            scenario.check(file)?;
+            self.scenarios.push(Named {
+                name: inside.to_owned(),
+                file: file.to_owned(),
+                scenario,
+            });
+        }
+        Ok(())
+    }
+
+    /// The names of the scenarios, with what they say about themselves.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.scenarios
+            .iter()
+            .map(|named| (named.name.as_str(), named.scenario.desc.as_str()))
+    }
+}
+
+fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) -> Result<(), LibraryError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LibraryError::Read { path, source }
+    };
+    for entry in std::fs::read_dir(folder).map_err(failed(folder))? {
+        let path = entry.map_err(failed(folder))?.path();
+        if path.is_dir() {
+            collect(root, &path, files)?;
+        } else if path.extension().is_some_and(|kind| kind == "yaml") {
+            let name = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
+            files.push((name, std::fs::read_to_string(&path).map_err(failed(&path))?));
+        }
+    }
+    Ok(())
+}

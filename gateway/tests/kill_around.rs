@@ -245,7 +245,7 @@ async fn libvirtd_is_killed_between_the_steps_of_a_job() {
                 own.kill9().unwrap();
                 own.start_daemon().unwrap();
             });
-            send_signal(gateway_pid(&stat), Signal::Continue).unwrap();
+            send_signal(pid_of(&stat), Signal::Continue).unwrap();
         });
         assert!(accepted(answer.as_ref()), "{place}: {answer:?}");
         made_whole_then_removed(&own, &gateway, &name).await;
@@ -341,6 +341,6 @@ async fn until_frozen(stat: &str) {
     .unwrap();
 }
 
-fn gateway_pid(stat: &str) -> u32 {
+fn pid_of(stat: &str) -> u32 {
     stat.split('/').nth(2).unwrap().parse().unwrap()
 }

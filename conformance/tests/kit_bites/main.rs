@@ -1,0 +1,165 @@
+//! The kit bites: a sound backend passes, and each of many unsound ones, which differ from it in one planted fault,
+//! is caught by the check that is there for it. The faults are planted by a wrapper at run time: nothing is rebuilt.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on shall panic"
+)]
+
+mod events;
+mod fault;
+mod mutant;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use babelvisor_conformance::kit::{self, Bounds, KitConfig, KitImage, Outcome, Report};
+use babelvisor_core::backend::Backend;
+use babelvisor_core::model::{BackendId, NicSource, VmFacts, VolumeFormat};
+use babelvisor_memory::{ImageConfig, MemoryBackend, MemoryConfig, PoolConfig};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use fault::Fault;
+use mutant::Mutant;
+
+/// A simulated hypervisor with three VMs of other people, and an image.
+fn world(fault: Option<Fault>) -> MemoryConfig {
+    let mut world = MemoryConfig {
+        vms: 3,
+        pools: vec![PoolConfig {
+            name: "default".to_owned(),
+            capacity: 1 << 40,
+        }],
+        images: vec![ImageConfig {
+            name: "debian".to_owned(),
+            size: 2 << 30,
+            pool: None,
+            format: VolumeFormat::Qcow2,
+        }],
+        ..MemoryConfig::default()
+    };
+    for capability in fault.into_iter().flat_map(Fault::really_lacks) {
+        world.lacks.insert((*capability).into(), "not built".to_owned());
+    }
+    world
+}
+
+fn config() -> KitConfig {
+    KitConfig {
+        image: Some(KitImage {
+            native: "default/debian".to_owned(),
+            format: VolumeFormat::Qcow2,
+        }),
+        nic: NicSource::Network("default".to_owned()),
+        uefi: true,
+        together: 6,
+        parallel: 32,
+        bounds: Bounds {
+            call: 5_000,
+            grace: 1_000,
+            event: 700,
+            settle: 40,
+            boot: 700,
+            check: 6_000,
+        },
+        ..KitConfig::default()
+    }
+}
+
+fn judge(backend: Arc<dyn Backend>) -> Report {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let report = runtime.block_on(kit::run(backend, config())).unwrap();
+    // A mutant may hang: it is left behind.
+    runtime.shutdown_background();
+    report
+}
+
+fn names(vms: &[VmFacts]) -> Vec<String> {
+    vms.iter().map(|facts| facts.name.clone()).collect()
+}
+
+/// The backend that all mutants are made of has nothing that the kit would complain of.
+fn the_sound_one_passes() -> Result<(), Failed> {
+    let memory = MemoryBackend::new(BackendId::new("mem"), world(None));
+    let control = memory.control();
+    let (vms, volumes) = (control.vms(), control.volumes());
+    let report = judge(Mutant::wrap(memory, None));
+    if !report.conformant() {
+        return Err(report.text().into());
+    }
+    let skipped = report
+        .checks
+        .iter()
+        .filter(|check| matches!(check.outcome, Outcome::Skipped(_)))
+        .map(|check| check.name.as_str())
+        .collect::<Vec<_>>();
+    assert_eq!(
+        skipped,
+        [
+            "power::shutdown_of_a_deaf_guest_is_a_timeout",
+            "adoption::a_kept_handle_is_adopted"
+        ],
+        "what is skipped here catches nothing"
+    );
+    assert_eq!(control.vms(), vms, "the kit touched other people's VMs");
+    assert_eq!(control.volumes(), volumes, "the kit left volumes behind");
+    Ok(())
+}
+
+/// The mutant fails, by the check that is there for its fault; what the kit made is gone all the same.
+fn is_caught(fault: Fault) -> Result<(), Failed> {
+    let memory = MemoryBackend::new(BackendId::new("mem"), world(Some(fault)));
+    let control = memory.control();
+    let (vms, volumes) = (control.vms(), control.volumes().len());
+    let report = judge(Mutant::wrap(memory, Some(fault)));
+    let failed: Vec<&str> = report.failed().map(|check| check.name.as_str()).collect();
+    if !failed.contains(&fault.caught_by()) {
+        return Err(format!(
+            "{fault:?} is not caught by {}, but by {failed:?}",
+            fault.caught_by()
+        )
+        .into());
+    }
+    assert!(!report.conformant());
+    assert!(report.text().contains("NOT conformant"));
+    assert!(report.failed().all(|check| !check.reproduce.is_empty()));
+    if !fault.hinders_cleaning() {
+        assert_eq!(
+            names(&control.vms()),
+            names(&vms),
+            "a failed run left VMs behind, or took some along"
+        );
+        assert_eq!(
+            control.volumes().len(),
+            volumes,
+            "a failed run left volumes behind"
+        );
+    }
+    Ok(())
+}
+
+/// Names of faults as names of tests.
+fn snake(fault: Fault) -> String {
+    let mut name = String::new();
+    for letter in format!("{fault:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+fn main() -> ExitCode {
+    let mut trials = vec![Trial::test("the_sound_one_passes", the_sound_one_passes)];
+    trials.extend(Fault::ALL.iter().map(|fault| {
+        let fault = *fault;
+        Trial::test(format!("mutant::{}", snake(fault)), move || is_caught(fault))
+    }));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -1,6 +1,12 @@
 //! A store that fails for a moment, at each record that a job makes: the job waits and goes on. Undoing what is
 //! done because it could not be written down would be wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod support;
 
 use std::sync::Arc;

@@ -2,6 +2,13 @@
 //! hypervisor and its record. After the restart the job is done, undone or named stuck, and what the hypervisor
 //! holds agrees with the registry.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,6 +1,13 @@
 //! What the gateway stands on dies while jobs run: the Redis server, or libvirtd. Nothing that was acknowledged is
 //! lost, and the gateway heals by itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,13 @@
 //! Two gateways on one Redis and one hypervisor. Either may be killed at any moment: the other finishes its jobs,
 //! nothing is done twice, nothing that was acknowledged is lost, and no two VMs share an id.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,13 @@
 //! What becomes of jobs that cannot be done, killed in the middle of being undone; and of what changed on the
 //! hypervisor while no gateway was looking.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod common;
 
 use std::time::Duration;

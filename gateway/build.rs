@@ -13,8 +13,8 @@ fn main() {
     };
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     match commit {
-        Some(commit) => println!("cargo:rustc-env=BABELVISOR_VERSION={version} ({commit})"),
-        None => println!("cargo:rustc-env=BABELVISOR_VERSION={version}"),
+        Some(commit) => println!("cargo:rustc-env=GATEWAY_VERSION={version} ({commit})"),
+        None => println!("cargo:rustc-env=GATEWAY_VERSION={version}"),
     }
 }
 

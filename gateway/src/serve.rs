@@ -14,7 +14,7 @@ use crate::cli::{Failure, ServeOptions};
 use crate::{assemble, config, logging};
 
 /// The version, with the commit where the build knew it.
-pub(crate) const VERSION: &str = env!("BABELVISOR_VERSION");
+pub(crate) const VERSION: &str = env!("GATEWAY_VERSION");
 
 /// What this program reads from its environment besides `RUST_LOG` and the places of its state.
 const VARIABLES: [&str; 2] = [

@@ -1,6 +1,13 @@
 //! The command line as people meet it: answers on standard output, complaints on standard error that say what to
 //! do, and nothing secret on either.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on shall panic"
+)]
+
 mod common;
 
 use std::path::Path;

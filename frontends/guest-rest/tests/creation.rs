@@ -203,7 +203,7 @@ async fn the_client_is_warned_of_what_is_not_done_to_the_letter() {
     let answer = site.post(&wish()).await;
     let warning = answer.header("babelvisor-warning").unwrap();
     assert!(
-        warning.contains("lease_term is recorded") && warning.contains("password is recorded"),
+        warning.contains("lease_term is recorded") && warning.contains("password is emulated"),
         "{warning}"
     );
     assert!(!warning.contains("cpu"), "{warning}");

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test that cannot go on shall panic"
 )]
 
@@ -13,14 +14,15 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use babelvisor_conformance::testbed::process::{Process, Signal, send_signal};
+use babelvisor_conformance::testbed::process::{Signal, send_signal};
 use babelvisor_conformance::testbed::{Gateway, Redis, eventually};
 use common::calls::Client;
 use common::crash::{
-    KILL_AT, Store, accepted, admin, assert_killed, config, domains, ended, jobs, libvirtd, recovered,
-    restart, start, truth, try_create, try_guest, virsh, vm, volumes,
+    KILL_AT, Store, accepted, admin, assert_killed, config, domains, ended, jobs, recovered, restart, start,
+    truth, try_create, try_guest, vm, volumes,
 };
 use common::setup::Which;
+use common::witness::Witness;
 use serde_json::Value;
 
 /// Set to go on for many more rounds.
@@ -32,8 +34,12 @@ const PREFIX: &str = "two-";
 /// How long events may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What the whole pool of the test driver holds is compared.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn either_of_two_is_killed_at_random_on_libvirts_test_driver() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     at_random(Which::TestUnix, 8).await;
 }
 
@@ -44,6 +50,7 @@ async fn either_of_two_is_killed_at_random_on_qemu() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_other_finishes_what_one_left_at_each_place() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let pair = Pair::start(Which::TestUnix, "places");
     let [mut dying, other] = pair.gateways;
     let mut taken_over = 0;
@@ -144,70 +151,6 @@ impl Pair {
             _redis: redis,
             _keys: keys,
         }
-    }
-}
-
-/// What libvirt itself tells about the lives of domains, as virsh prints it.
-struct Witness {
-    process: Process,
-    _directory: tempfile::TempDir,
-}
-
-impl Witness {
-    fn start(which: Which) -> Self {
-        let uri = if which == Which::TestUnix {
-            libvirtd().uri_test()
-        } else {
-            libvirtd().uri_qemu()
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let mut command = std::process::Command::new("stdbuf");
-        command.args([
-            "-oL",
-            "virsh",
-            "-c",
-            uri,
-            "event",
-            "--event",
-            "lifecycle",
-            "--loop",
-        ]);
-        let process = Process::start(command, &directory.path().join("events")).unwrap();
-        let witness = Self {
-            process,
-            _directory: directory,
-        };
-        // It listens once it sees something happen.
-        for number in 0..200 {
-            let name = format!("probe-{number}");
-            let kind = if which == Which::TestUnix { "test" } else { "qemu" };
-            let xml = format!(
-                "<domain type='{kind}'><name>{name}</name><memory unit='MiB'>16</memory><os><type>hvm</type></os></domain>"
-            );
-            let file = tempfile::NamedTempFile::new().unwrap();
-            std::fs::write(file.path(), xml).unwrap();
-            virsh(which, &["define", file.path().to_str().unwrap()]);
-            virsh(which, &["undefine", &name]);
-            if witness.process.log().contains("probe-") {
-                return witness;
-            }
-        }
-        panic!("no event is seen: {}", witness.process.log());
-    }
-
-    /// How often each thing happened to a domain.
-    fn of(&self, name: &str) -> BTreeMap<String, usize> {
-        let marker = format!("domain '{name}': ");
-        let mut counts = BTreeMap::new();
-        for line in self.process.log().lines() {
-            if let Some((_, happened)) = line.split_once(&marker) {
-                let word = happened.split_whitespace().next().unwrap_or_default();
-                if ["Defined", "Started", "Stopped", "Undefined"].contains(&word) {
-                    *counts.entry(word.to_owned()).or_default() += 1;
-                }
-            }
-        }
-        counts
     }
 }
 

@@ -256,6 +256,33 @@ async fn what_changed_behind_a_dead_gateway_is_noticed() {
     }
 }
 
+/// What a job remembers of its VM is from before the crash: what the hypervisor says now is what counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_resumed_job_does_not_tell_old_news() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let (which, name, place) = (Which::TestUnix, "old-news", "create/finish:begin");
+    let mut gateway = start(&config(which, Store::Embedded, ""), &[(KILL_AT, place)]);
+    try_create(&gateway, name).await;
+    assert_killed(&mut gateway, place);
+    virsh(which, &["destroy", name]);
+    restart(&mut gateway, None);
+    let job = only_job(&gateway, "create").await;
+    let job = ended(&gateway, job["id"].as_str().unwrap()).await;
+    assert_eq!(
+        (&job["state"], &job["epoch"]),
+        (&json!("succeeded"), &json!(2)),
+        "{job}"
+    );
+    let uuid = job["vm"].as_str().unwrap();
+    let told = eventually("it is told to be off", Duration::from_secs(5), || async {
+        (vm(&gateway, uuid).await["power"] == "off").then_some(())
+    });
+    assert!(told.await.is_ok(), "{}", vm(&gateway, uuid).await);
+    let client = Client::of(&gateway);
+    client.guest("DELETE", &format!("/api/guests/{uuid}"), None).await;
+    client.until_gone(uuid).await;
+}
+
 /// The id of the job that made a VM.
 async fn only_job_of(gateway: &babelvisor_conformance::testbed::Gateway, vm: &str) -> String {
     let jobs = common::crash::jobs(gateway).await;

@@ -12,6 +12,7 @@ pub mod calls;
 pub mod crash;
 pub mod evidence;
 pub mod setup;
+pub mod witness;
 
 use std::path::PathBuf;
 

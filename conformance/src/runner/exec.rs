@@ -13,23 +13,19 @@ use babelvisor_schemas::{Contract, contract};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
+use super::asked::{expected, kept};
 use super::client::{Address, Got, prepare};
 use super::contracts::{self, Sent, Tone};
 use super::corpus::Example;
-use super::covers::covers_of;
 use super::diff::{Difference, DifferenceKind};
 use super::example::Golden;
 use super::library::{Library, Named};
 use super::mask::Secrets;
-use super::path::JsonPath;
-use super::predicate::Predicate;
-use super::report::{Exchange, Outcome, ScenarioReport, StepReport};
-use super::scenario::{Expect, PollSpec, SaveSpec, SchemaKind, Step, Target, duration, line};
+use super::record::{blank, hidden, shown, unplayed};
+use super::report::{Outcome, ScenarioReport, StepReport};
+use super::scenario::{PollSpec, SchemaKind, Step, Target, duration, line};
 use super::site::Site;
 use super::vars::Vars;
-
-/// The longest body that a report shows.
-const SHOWN: usize = 8192;
 
 /// What all scenarios of a run share.
 #[derive(Debug)]
@@ -74,18 +70,21 @@ impl Stage {
         named.scenario.exclusive || fixtures.any(|(_, fixture)| fixture.exclusive)
     }
 
+    /// The report of a scenario that was cut off by a fault of the runner: it must not look as if it had not existed.
+    pub(crate) fn cut_off(named: &Named) -> ScenarioReport {
+        ScenarioReport {
+            outcome: Outcome::Failed,
+            reason: Some("the runner itself failed in it; what it made may still be there".to_owned()),
+            ..unplayed(named)
+        }
+    }
+
     /// Runs a scenario to its end, clean-up included.
     pub(crate) async fn run(&self, named: &Named) -> ScenarioReport {
         let start = Instant::now();
         let mut report = ScenarioReport {
-            name: named.name.clone(),
-            file: named.file.clone(),
-            desc: named.scenario.desc.clone(),
-            covers: covers_of(&named.scenario).into_iter().collect(),
-            outcome: Outcome::Skipped,
             reason: self.skipped(named),
-            seconds: 0.0,
-            steps: Vec::new(),
+            ..unplayed(named)
         };
         if report.reason.is_some() {
             return report;
@@ -183,12 +182,11 @@ impl Play<'_> {
         for step in steps {
             let place = format!("{file}:{}", line(step));
             let step = &step.value;
-            if let Some(targets) = step
+            if step
                 .targets
                 .as_ref()
-                .filter(|targets| !targets.contains(&self.stage.kind))
+                .is_some_and(|targets| !targets.contains(&self.stage.kind))
             {
-                let _ = targets;
                 let why = step.divergence.clone().unwrap_or_default();
                 self.steps.push(StepReport {
                     skipped: Some(why),
@@ -211,6 +209,14 @@ impl Play<'_> {
                     return false;
                 }
             };
+            if values.is_empty() && phase != "cleanup" {
+                self.complain(
+                    phase,
+                    &place,
+                    "`for_each` over an empty list asks nothing".to_owned(),
+                );
+                return false;
+            }
             for (name, value) in values {
                 if let Some(name) = name {
                     self.vars.set(&name, value);
@@ -293,7 +299,7 @@ impl Play<'_> {
             report.differences.extend(golden.judge(&got));
         }
         self.judge(step, &scene.sent, &got, &mut report);
-        match self.expected(&step.expect, &got) {
+        match expected(&self.vars, &step.expect, &got) {
             Ok(differences) => report.differences.extend(differences),
             Err(why) => report.problems.push(why),
         }
@@ -372,11 +378,11 @@ impl Play<'_> {
             };
             let (missing, done) = match (&poll.until, &poll.while_) {
                 (Some(until), _) => {
-                    let missing = self.expected(until, &got)?;
+                    let missing = expected(&self.vars, until, &got)?;
                     let done = missing.is_empty();
                     (missing, done)
                 }
-                (None, Some(while_)) => (Vec::new(), !self.expected(while_, &got)?.is_empty()),
+                (None, Some(while_)) => (Vec::new(), !expected(&self.vars, while_, &got)?.is_empty()),
                 (None, None) => (Vec::new(), true),
             };
             if done || start.elapsed() >= within {
@@ -443,44 +449,9 @@ impl Play<'_> {
         }
     }
 
-    fn expected(&self, expect: &Expect, got: &Got) -> Result<Vec<Difference>, String> {
-        let mut found = Vec::new();
-        let ask = |wanted: &Value, there: Option<&Value>, path: &str, found: &mut Vec<Difference>| {
-            let predicate = Predicate::parse(&self.vars.fill(wanted)?)?;
-            predicate.check(there, path, found);
-            Ok::<(), String>(())
-        };
-        if let Some(wanted) = &expect.status {
-            ask(wanted, Some(&Value::from(got.status)), "status", &mut found)?;
-        }
-        for (name, wanted) in &expect.headers {
-            ask(
-                wanted,
-                got.header(name).as_ref(),
-                &format!("header:{name}"),
-                &mut found,
-            )?;
-        }
-        if let Some(wanted) = &expect.body {
-            ask(wanted, got.json.as_ref(), "$", &mut found)?;
-        }
-        for (path, wanted) in &expect.paths {
-            let path = self.vars.text(path)?;
-            let there = got
-                .json
-                .as_ref()
-                .and_then(|body| JsonPath::parse(&path).ok()?.find(body));
-            ask(wanted, there.as_ref(), &path, &mut found)?;
-        }
-        if let Some(wanted) = &expect.text {
-            ask(wanted, Some(&Value::String(got.text.clone())), "text", &mut found)?;
-        }
-        Ok(found)
-    }
-
     fn save(&mut self, step: &Step, got: &Got, report: &mut StepReport) {
         for (name, spec) in &step.save {
-            match self.kept(spec, got) {
+            match kept(&self.vars, spec, got) {
                 Ok(value) => {
                     self.secrets.learn_named(name, &value);
                     self.vars.set(name, value);
@@ -489,82 +460,4 @@ impl Play<'_> {
             }
         }
     }
-
-    fn kept(&self, spec: &SaveSpec, got: &Got) -> Result<Value, String> {
-        let (SaveSpec::Path(path) | SaveSpec::NotIn(super::scenario::NotIn { path, .. })) = spec;
-        let path = self.vars.text(path)?;
-        let nothing = || format!("nothing is at {path}");
-        let value = match path.strip_prefix("header:") {
-            Some(header) => got.header(header),
-            None => match &got.json {
-                Some(body) => JsonPath::parse(&path)?.find(body),
-                None => None,
-            },
-        };
-        let value = value.ok_or_else(nothing)?;
-        let SaveSpec::NotIn(not_in) = spec else {
-            return Ok(value);
-        };
-        let others = self.vars.fill(&not_in.not_in)?;
-        let others = others.as_array().ok_or("`not_in` is no list")?;
-        let items = value.as_array().ok_or("the path needs [*]")?;
-        let fresh = items.iter().find(|item| !others.contains(item));
-        fresh.cloned().ok_or_else(|| format!("{path} has nothing new"))
-    }
-}
-
-fn blank(phase: &'static str, place: &str, step: &Step) -> StepReport {
-    StepReport {
-        phase,
-        place: place.to_owned(),
-        name: step.name.clone(),
-        operation: None,
-        good: false,
-        exchange: None,
-        problems: Vec::new(),
-        differences: Vec::new(),
-        skipped: None,
-    }
-}
-
-fn shown(sent: &Sent, got: Option<&Got>) -> Exchange {
-    Exchange {
-        method: sent.method.clone(),
-        path: sent.path.clone(),
-        request: sent.body.clone(),
-        status: got.map_or(0, |got| got.status),
-        answer: got.map(|got| got.text.clone()),
-        milliseconds: got.map_or(0, |got| u64::try_from(got.took.as_millis()).unwrap_or(u64::MAX)),
-    }
-}
-
-/// A step's report without secrets, its bodies cut.
-fn hidden(mut step: StepReport, secrets: &Secrets) -> StepReport {
-    let cut = |text: &str| {
-        let masked = secrets.body(text);
-        let mut short: String = masked.chars().take(SHOWN).collect();
-        if short.len() < masked.len() {
-            short.push('…');
-        }
-        short
-    };
-    if let Some(exchange) = step.exchange.as_mut() {
-        exchange.path = secrets.text(&exchange.path);
-        exchange.request = exchange.request.as_deref().map(cut);
-        exchange.answer = exchange.answer.as_deref().map(cut);
-    }
-    for difference in &mut step.differences {
-        let last = difference.path.rsplit('.').next().unwrap_or_default();
-        if super::mask::is_secret(last) {
-            "•••• (a secret)".clone_into(&mut difference.expected);
-            "•••• (a secret)".clone_into(&mut difference.received);
-        } else {
-            difference.expected = cut(&difference.expected);
-            difference.received = cut(&difference.received);
-        }
-    }
-    for problem in &mut step.problems {
-        *problem = secrets.text(problem);
-    }
-    step
 }

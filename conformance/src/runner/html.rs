@@ -30,10 +30,10 @@ pub fn html(report: &Report) -> String {
         title = escaped(&title),
     );
     let totals = report.totals;
-    let _ = write!(
+    let _ = writeln!(
         page,
         "<p><span class=\"passed\">{} passed</span>, <span class=\"{}\">{} failed</span>, \
-         <span class=\"skipped\">{} skipped</span> in {:.1} s against <code>{}</code> ({:?}), begun {}.</p>\n",
+         <span class=\"skipped\">{} skipped</span> in {:.1} s against <code>{}</code> ({:?}), begun {}.</p>",
         totals.passed,
         if totals.failed > 0 { "failed" } else { "dim" },
         totals.failed,

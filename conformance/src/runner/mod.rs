@@ -9,6 +9,7 @@
 //!              site: what is there                    covers: what is proved, what is left
 //! ```
 
+mod asked;
 mod client;
 mod contracts;
 mod corpus;
@@ -22,6 +23,7 @@ mod library;
 mod mask;
 mod path;
 mod predicate;
+mod record;
 mod report;
 mod scenario;
 mod site;
@@ -198,6 +200,14 @@ async fn play(
         if let Some(named) = stage.library.scenarios.get(place) {
             let report = stage.run(named).await;
             ended(report, &mut reports);
+        }
+    }
+    for named in wanted
+        .iter()
+        .filter_map(|place| stage.library.scenarios.get(*place))
+    {
+        if !reports.iter().any(|report| report.name == named.name) {
+            ended(exec::Stage::cut_off(named), &mut reports);
         }
     }
     reports.sort_by(|one, other| one.name.cmp(&other.name));

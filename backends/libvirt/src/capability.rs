@@ -45,6 +45,9 @@ fn qemu(capability: Capability) -> Support {
 fn test(capability: Capability) -> Support {
     match capability {
         Capability::GuestSetup => Support::Impossible(NO_UPLOAD.into()),
+        Capability::ConsoleEndpoint => {
+            Support::Impossible("displays of libvirt's test driver listen on no port".into())
+        }
         Capability::ConsolePassword => Support::Emulated(
             "libvirt's test driver cannot change a running domain's graphics; the definition is changed"
                 .into(),
@@ -64,7 +67,6 @@ fn test(capability: Capability) -> Support {
         | Capability::VolumeLayer
         | Capability::VolumeDelete
         | Capability::GuestAddresses
-        | Capability::ConsoleEndpoint
         | Capability::TopologyList => Support::Native,
     }
 }

@@ -46,6 +46,9 @@ const DOMAIN_REMOTE: u32 = 13;
 const PHRASES: &[(&str, ErrorKind)] = &[
     ("already exists", ErrorKind::AlreadyExists),
     ("already in use by", ErrorKind::AlreadyExists),
+    ("is already defined with uuid", ErrorKind::AlreadyExists),
+    // QEMU takes a display's password only if it was started with one.
+    ("Could not set password", ErrorKind::IllegalState),
     ("Cannot allocate memory", ErrorKind::NoResources),
     ("No space left on device", ErrorKind::NoResources),
     ("cannot set up guest memory", ErrorKind::NoResources),

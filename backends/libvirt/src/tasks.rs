@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use babelvisor_core::backend::CallContext;
 use babelvisor_core::command::PowerAction;
-use babelvisor_core::model::PowerState;
+use babelvisor_core::model::{PowerState, VmId};
+use babelvisor_core::state::{Verdict, refusal, verdict};
 use babelvisor_core::{Error, ErrorKind};
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -60,6 +61,12 @@ fn state(connection: &Connect, uuid: Uuid) -> Result<Option<(Domain, PowerState)
     }
 }
 
+/// Whether the daemon is just starting the domain for somebody else: it shows as paused until its vCPUs run.
+fn starting_up(domain: &Domain) -> Result<bool, CallError> {
+    let (_, reason) = ffi::domain_state(domain)?;
+    Ok(i64::from(reason) == i64::from(virt_sys::VIR_DOMAIN_PAUSED_STARTING_UP))
+}
+
 /// Whether the end state of an action is reached.
 fn reached(action: PowerAction, state: PowerState) -> bool {
     match action {
@@ -88,9 +95,10 @@ fn at_once(connection: &Connect, driver: Driver, uuid: Uuid, action: PowerAction
     }
     let done = match action {
         PowerAction::Start if now == PowerState::Suspended => domain.pm_wakeup(0),
-        PowerAction::Start if now == PowerState::Paused => {
-            let detail = "the VM is paused; resume it instead of starting it";
-            return Err(Error::illegal_state("vm", uuid, detail).into());
+        // libvirt waits for the other start and then says that the domain runs: a second try of a job that was cut off.
+        PowerAction::Start if now == PowerState::Paused && starting_up(&domain)? => domain.create(),
+        _ if verdict(action, now) == Verdict::Illegal => {
+            return Err(refusal(action, VmId(uuid), now).into());
         }
         PowerAction::Start => domain.create(),
         PowerAction::ForceOff => domain.destroy(),
@@ -107,7 +115,11 @@ fn at_once(connection: &Connect, driver: Driver, uuid: Uuid, action: PowerAction
     match state(connection, uuid)? {
         Some((_, now)) if reached(action, now) => Ok(()),
         None if action == PowerAction::ForceOff => Ok(()),
-        Some((_, now)) if kind(&error, driver.quirks()) == ErrorKind::IllegalState => {
+        // Or was in the way: what libvirt then says depends on where the two met.
+        Some((_, now))
+            if verdict(action, now) == Verdict::Illegal
+                || kind(&error, driver.quirks()) == ErrorKind::IllegalState =>
+        {
             let detail = format!(
                 "libvirt refuses this while the VM is {}: {}",
                 now.as_ref(),

@@ -129,6 +129,10 @@ impl Lane {
         F: FnOnce(&Connect) -> Result<T, CallError> + Send + 'static,
     {
         let begun = Instant::now();
+        if begun >= deadline {
+            // Sent all the same, it would have its effect with nobody there to hear of it.
+            return Err(CallError::Timeout(Duration::ZERO));
+        }
         let shared = &self.shared;
         let acquire = Arc::clone(&shared.permits).acquire_owned();
         let permit = match tokio::time::timeout_at(deadline.into(), acquire).await {

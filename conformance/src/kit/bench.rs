@@ -10,8 +10,8 @@ use babelvisor_core::backend::{Backend, CallContext, VmRef};
 use babelvisor_core::capability::{Capability, CapabilitySet};
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{
-    AgentState, Firmware, GuestSetup, JobId, NicSpec, PowerState, Timestamp, VmFacts, VmId, VmSpec, Volume,
-    VolumeFormat, VolumeSource, VolumeSpec,
+    AgentState, Firmware, GuestSetup, JobId, NicSource, NicSpec, PowerState, Timestamp, VmFacts, VmId,
+    VmSpec, Volume, VolumeFormat, VolumeSource, VolumeSpec,
 };
 use babelvisor_core::secret::{Keyring, Secret};
 use babelvisor_core::{Error, ErrorKind, Result};
@@ -29,6 +29,8 @@ pub(crate) struct Kit {
     pub(crate) capabilities: Arc<CapabilitySet>,
     /// Where volumes are made; `None` when the backend has no pool.
     pub(crate) pool: Option<String>,
+    /// What interfaces are plugged into.
+    pub(crate) nic: NicSource,
     pub(crate) keyring: Arc<Keyring>,
     /// Part of every name that this run gives.
     pub(crate) tag: String,
@@ -240,7 +242,7 @@ impl Bench {
             firmware: Firmware::Bios,
             volumes,
             nics: vec![NicSpec {
-                source: self.config.nic.clone(),
+                source: self.nic.clone(),
                 mac: None,
             }],
             console_password: None,
@@ -340,7 +342,7 @@ impl Bench {
             super::config::GuestHabit::Deaf => return fail("the check needs a guest that listens"),
             super::config::GuestHabit::NeedsImage => {}
         }
-        let vm = self.from_image().await?;
+        let vm = self.booted().await?;
         self.until("the guest's agent is connected", &vm, |facts| {
             facts.agent == AgentState::Connected
         })
@@ -349,7 +351,7 @@ impl Bench {
     }
 
     /// A running VM that boots from the image.
-    pub(crate) async fn from_image(&self) -> Verdict<VmRef> {
+    pub(crate) async fn booted(&self) -> Verdict<VmRef> {
         let call = self.call();
         let root = if self.has(Capability::VolumeLayer) {
             self.layer()?

@@ -14,8 +14,9 @@ pub struct KitConfig {
     pub pool: Option<String>,
     /// An image to copy and to layer over; checks that need one are skipped without.
     pub image: Option<KitImage>,
-    /// What interfaces are plugged into: `"user"`, `{ network = "default" }` or `{ bridge = "br0" }`.
-    pub nic: NicSource,
+    /// What interfaces are plugged into: `"user"`, `{ network = "default" }` or `{ bridge = "br0" }`; the first active
+    /// network if left out, and the hypervisor's own where there is none.
+    pub nic: Option<NicSource>,
     /// vCPUs of the VMs that are made.
     pub vcpus: u32,
     /// Their memory.
@@ -112,7 +113,7 @@ impl Default for KitConfig {
         Self {
             pool: None,
             image: None,
-            nic: NicSource::User,
+            nic: None,
             vcpus: 1,
             memory: 64 << 20,
             volume: 16 << 20,

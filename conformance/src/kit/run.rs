@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use babelvisor_core::backend::{Backend, CallContext};
 use babelvisor_core::capability::Capability;
-use babelvisor_core::model::{Timestamp, VmFacts, VmId};
+use babelvisor_core::model::{NicSource, Timestamp, VmFacts, VmId};
 use babelvisor_core::secret::Keyring;
 use babelvisor_core::{Error, Result};
 use tokio::task::JoinSet;
@@ -117,9 +117,14 @@ pub(crate) async fn prepare(backend: Arc<dyn Backend>, config: KitConfig) -> Res
     };
     // Asked only now: what a connection can do may depend on who answers.
     let capabilities = backend.capabilities();
-    let mut pool = config.pool.clone();
+    let (mut pool, mut nic) = (config.pool.clone(), config.nic.clone());
     if capabilities.get(Capability::TopologyList).usable() {
-        let pools = backend.topology(&call()).await?.pools;
+        let topology = backend.topology(&call()).await?;
+        nic = nic.or_else(|| {
+            let first = topology.networks.into_iter().find(|network| network.active);
+            first.map(|network| NicSource::Network(network.name))
+        });
+        let pools = topology.pools;
         if let Some(named) = &pool
             && !pools.iter().any(|pool| pool.name == *named && pool.active)
         {
@@ -135,6 +140,7 @@ pub(crate) async fn prepare(backend: Arc<dyn Backend>, config: KitConfig) -> Res
         config,
         capabilities,
         pool,
+        nic: nic.unwrap_or(NicSource::User),
         keyring,
         tag: VmId::random().simple().chars().take(8).collect(),
         counter: AtomicU64::new(1),

@@ -43,7 +43,7 @@ pub(crate) async fn retell(sound: &Arc<MemoryBackend>, fault: Fault, out: mpsc::
             (Fault::LosesPaused, BackendEvent::Changed(facts)) if facts.power == PowerState::Paused => {}
             (Fault::LosesEvents, BackendEvent::Changed(facts)) => {
                 changes += 1;
-                if changes % 5 != 0 {
+                if !changes.is_multiple_of(5) {
                     told.push(BackendEvent::Changed(facts));
                 }
             }

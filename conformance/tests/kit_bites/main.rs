@@ -51,7 +51,7 @@ fn config() -> KitConfig {
             native: "default/debian".to_owned(),
             format: VolumeFormat::Qcow2,
         }),
-        nic: NicSource::Network("default".to_owned()),
+        nic: Some(NicSource::Network("default".to_owned())),
         uefi: true,
         together: 6,
         parallel: 32,

@@ -241,7 +241,7 @@ fn hasty(bench: &Bench, time: Duration) -> CallContext {
     }
 }
 
-/// The answer of a hasty call: done, or out of time, and not late.
+/// The answer of a hasty call: done, or out of time (or still in line behind others), and not late.
 fn in_time<T>(bench: &Bench, answer: Result<T>, call: &CallContext, what: &str) -> Verdict {
     let late = Instant::now().saturating_duration_since(call.deadline);
     ensure!(
@@ -250,7 +250,7 @@ fn in_time<T>(bench: &Bench, answer: Result<T>, call: &CallContext, what: &str) 
     );
     match answer {
         Ok(_) => Ok(()),
-        Err(error) if error.kind == ErrorKind::Timeout => Ok(()),
+        Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::Busy) => Ok(()),
         Err(error) => fail(format!(
             "{what}, with hardly any time, was answered with {}",
             words(&error)

@@ -41,6 +41,12 @@ pub(super) fn checks() -> Vec<Check> {
             &[RUN, PASSWORD],
             outlives,
         ),
+        Check::new(
+            "console::a_first_password_on_a_running_vm_is_set_or_refused",
+            "a VM that was started without a console password gets one, or the call is IllegalState and sets none",
+            &[RUN, PASSWORD],
+            first_while_running,
+        ),
     ]
 }
 
@@ -147,7 +153,18 @@ async fn password(bench: Arc<Bench>) -> Verdict {
 }
 
 async fn outlives(bench: Arc<Bench>) -> Verdict {
-    let vm = bench.running().await?;
+    let mut spec = bench.spec(bench.name("console"), Vec::new());
+    let first = Secret::new("kitFirst");
+    spec.console_password = Some(bench.keyring.seal(&first).during("sealing a password")?);
+    let made = bench
+        .define(&bench.call(), VmId::random(), &spec, &[], None)
+        .await
+        .during("defining a VM with a console password")?;
+    let vm = refer(&made);
+    bench
+        .power(&vm, PowerAction::Start)
+        .await
+        .during("starting a VM with a console password")?;
     let password = Secret::new("kitLive1");
     bench
         .backend
@@ -170,5 +187,32 @@ async fn outlives(bench: Arc<Bench>) -> Verdict {
             action.as_ref()
         );
     }
+    Ok(())
+}
+
+async fn first_while_running(bench: Arc<Bench>) -> Verdict {
+    let vm = bench.running().await?;
+    let password = Secret::new("kitLive2");
+    let answer = bench
+        .backend
+        .set_console_password(&bench.call(), &vm, &password)
+        .await;
+    let expected = answer.is_ok().then_some(password);
+    if answer.is_err() {
+        refused(
+            answer,
+            &[ErrorKind::IllegalState],
+            "setting a first console password on a running VM",
+        )?;
+    }
+    let read = bench
+        .backend
+        .console_password(&bench.call(), &vm)
+        .await
+        .during("reading the console password")?;
+    ensure!(
+        read == expected,
+        "a first console password is set though it was refused, or not set though it was taken"
+    );
     Ok(())
 }

@@ -303,7 +303,7 @@ async fn addresses(bench: &Bench) -> Verdict<Result<()>> {
     let vm = match bench.config.guest {
         crate::kit::config::GuestHabit::Obeys => bench.running().await?,
         crate::kit::config::GuestHabit::NeedsImage | crate::kit::config::GuestHabit::Deaf => {
-            bench.from_image().await?
+            bench.booted().await?
         }
     };
     bench

@@ -195,7 +195,7 @@ fn difference(told: &babelvisor_core::model::VmFacts, read: &babelvisor_core::mo
 async fn burst(bench: Arc<Bench>) -> Verdict {
     let mut watcher = Watcher::ready(&bench).await?;
     let mut lives = JoinSet::new();
-    for number in 0..bench.config.together {
+    for number in 0..bench.config.together.div_ceil(2) {
         let bench = Arc::clone(&bench);
         lives.spawn(async move {
             let vm = bench.off().await?;

@@ -104,7 +104,7 @@ async fn fits(bench: Arc<Bench>) -> Verdict {
         topology.hosts.iter().any(|host| host.id == facts.host),
         "the VM's host is not in the topology"
     );
-    let NicSource::Network(name) = &bench.config.nic else {
+    let NicSource::Network(name) = &bench.nic else {
         return Ok(());
     };
     let Some(network) = topology.networks.iter().find(|network| network.name == *name) else {

@@ -127,7 +127,11 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
     Ok(Parts { core, _tasks: tasks })
 }
 
-fn backend(entry: &BackendEntry) -> Result<(BackendId, Arc<dyn Backend>)> {
+/// The backend of a `[[backend]]` entry.
+///
+/// # Errors
+/// Settings that make no sense; a backend that is down is none, it heals.
+pub(crate) fn backend(entry: &BackendEntry) -> Result<(BackendId, Arc<dyn Backend>)> {
     let id = BackendId::new(&entry.id);
     let backend: Arc<dyn Backend> = match &entry.kind {
         BackendKind::Libvirt(config) => Arc::new(babelvisor_libvirt::LibvirtBackend::start(

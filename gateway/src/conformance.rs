@@ -11,6 +11,7 @@ use babelvisor_schemas::Dialect;
 use clap::{Args, Subcommand};
 
 use crate::cli::{Failure, print};
+use crate::conformance_backend::{self, BackendOptions};
 
 /// Nothing could be run: a wrong option, or a target that does not answer.
 const NOT_RUN: u8 = 2;
@@ -23,6 +24,9 @@ pub(crate) enum ConformanceCommand {
     Run(RunOptions),
     /// List the scenarios of a dialect, and what is documented and not yet proved
     List(ListOptions),
+    /// Judge a backend of a configuration by what it declares: machines and volumes named kit-… are made on it and
+    /// removed; ends with 0 when it is conformant, 1 when a check failed, 2 when nothing could be judged
+    Backend(BackendOptions),
 }
 
 /// `conformance run`.
@@ -101,6 +105,7 @@ fn fact(text: &str) -> Result<(String, serde_json::Value), String> {
 /// A text for people; [`ConformanceCommand::Run`] answers with its own exit codes instead.
 pub(crate) fn run(command: &ConformanceCommand) -> Result<ExitCode, Failure> {
     match command {
+        ConformanceCommand::Backend(options) => conformance_backend::run(options),
         ConformanceCommand::List(options) => list(options).map(|()| ExitCode::SUCCESS),
         ConformanceCommand::Run(options) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -15,6 +15,7 @@ mod assemble;
 mod cli;
 mod config;
 mod conformance;
+mod conformance_backend;
 mod coverage;
 mod logging;
 mod serve;

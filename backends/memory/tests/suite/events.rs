@@ -123,7 +123,6 @@ async fn outside_changes_are_told() {
 async fn free_space_is_told_when_it_changes() {
     let bench = Bench::small();
     let mut watcher = Watcher::on(&bench, 64);
-    watcher.resync().await;
     let space = async |watcher: &mut Watcher| loop {
         if let BackendEvent::Topology(topology) = watcher.any().await {
             return topology.pools[0].available;

@@ -16,6 +16,7 @@ use std::process::Command;
 use babelvisor_conformance::runner::{self, Library, Options, Outcome, Report, Site, html, junit, summary};
 use babelvisor_conformance::testbed::Gateway;
 use babelvisor_schemas::{Dialect, contract};
+use common::setup::{Setup, Which};
 use common::{binary, gateway};
 use serde_json::{Value, json};
 
@@ -99,7 +100,7 @@ billing = "both"
 authentication = "off"
 "#,
     );
-    let facts = json!({"names_replaced": true, "leases_enforced": true, "pages_required": true,
+    let facts = json!({"names_replaced": true, "leases_enforced": true, "pages_required": true, "four_gib_free": true,
                        "other_family_image": "2", "huge_package": "zwhaleflav"});
     let mut all = Vec::new();
     for dialect in BUILT {
@@ -367,4 +368,26 @@ async fn the_command_line_ends_with_0_1_or_2_and_writes_its_reports() {
         let (code, text) = command(nothing);
         assert_eq!(code, Some(2), "{nothing:?}: {text}");
     }
+}
+
+/// The same scenarios on a real hypervisor's interface: what the memory backend lets through must not be its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scenarios_pass_on_libvirts_test_driver() {
+    let setup = Setup::start(Which::TestUnix);
+    let gateway = gateway().config(&setup.config()).start().unwrap();
+    let before = setup.domains(gateway.state_dir());
+    for dialect in BUILT {
+        let facts = json!({"names_replaced": true, "pages_required": true});
+        let report = run(&gateway, dialect, &[], facts).await;
+        assert!(
+            report.totals.passed > report.totals.skipped,
+            "{}",
+            summary(&report, false)
+        );
+    }
+    assert_eq!(
+        setup.domains(gateway.state_dir()),
+        before,
+        "what the scenarios made is gone"
+    );
 }

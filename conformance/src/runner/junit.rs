@@ -52,6 +52,9 @@ pub fn junit(report: &Report) -> String {
 /// All that did not hold in a scenario, a line each.
 pub(crate) fn complaints(scenario: &ScenarioReport) -> String {
     let mut text = String::new();
+    if let Some(reason) = &scenario.reason {
+        let _ = writeln!(text, "{reason}");
+    }
     for step in scenario.steps.iter().filter(|step| step.failed()) {
         let name = step.name.as_deref().unwrap_or(step.phase);
         let _ = write!(text, "{} ({name})", step.place);

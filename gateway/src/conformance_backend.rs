@@ -45,10 +45,18 @@ enum FormatName {
 }
 
 /// Judges a backend: 0 when it is conformant, 1 when a check failed, 2 when nothing could be judged.
-///
-/// # Errors
-/// A text for people when the configuration cannot be read.
-pub(crate) fn run(options: &BackendOptions) -> Result<ExitCode, Failure> {
+pub(crate) fn run(options: &BackendOptions) -> ExitCode {
+    match judge(options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "babelvisor: {error}");
+            ExitCode::from(NOT_RUN)
+        }
+    }
+}
+
+fn judge(options: &BackendOptions) -> Result<bool, Failure> {
     let mut serve = ServeOptions::default();
     serve.common.config = Some(options.config.clone());
     let config = config::load(&serve)?;
@@ -70,24 +78,10 @@ pub(crate) fn run(options: &BackendOptions) -> Result<ExitCode, Failure> {
         FormatName::Text => Format::Text,
         FormatName::Json => Format::Json,
     };
-    match cli(
-        || assemble::backend(entry).map(|(_, backend)| backend),
-        kit,
-        format,
-    ) {
-        Ok((report, conformant)) => {
-            print(&report);
-            Ok(if conformant {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
-        }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "babelvisor: {error}");
-            Ok(ExitCode::from(NOT_RUN))
-        }
-    }
+    let backend = || assemble::backend(entry).map(|(_, backend)| backend);
+    let (report, conformant) = cli(backend, kit, format)?;
+    print(&report);
+    Ok(conformant)
 }
 
 /// The kit's settings: those of the file, or what the configuration says of the backend.

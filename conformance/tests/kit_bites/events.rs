@@ -15,7 +15,6 @@ pub(crate) async fn retell(sound: &Arc<MemoryBackend>, fault: Fault, out: mpsc::
     let (inner_out, mut events) = mpsc::channel(4096);
     let inner = Arc::clone(sound);
     let listening = tokio::spawn(async move { inner.watch(inner_out).await });
-    let mut changes = 0_usize;
     let mut before: BTreeMap<VmId, VmFacts> = BTreeMap::new();
     loop {
         let event = tokio::select! {
@@ -42,8 +41,9 @@ pub(crate) async fn retell(sound: &Arc<MemoryBackend>, fault: Fault, out: mpsc::
             (Fault::NoTopology, BackendEvent::Topology(_)) | (Fault::LosesGone, BackendEvent::Gone(_)) => {}
             (Fault::LosesPaused, BackendEvent::Changed(facts)) if facts.power == PowerState::Paused => {}
             (Fault::LosesEvents, BackendEvent::Changed(facts)) => {
-                changes += 1;
-                if !changes.is_multiple_of(5) {
+                let off = facts.power == PowerState::Off;
+                let was = before.insert(facts.id, VmFacts::clone(&facts));
+                if !off || was.is_none() {
                     told.push(BackendEvent::Changed(facts));
                 }
             }

@@ -135,7 +135,7 @@ faults! {
     Panics => "power::reboot_leaves_it_running",
     /// Never answers when a guest is to be reset.
     Hangs => "power::reset_leaves_it_running",
-    /// Every fifth change is not told.
+    /// That a VM is off is told when it is made, and never again.
     LosesEvents => "events::a_burst_loses_nothing",
     /// The end of a VM is not told.
     LosesGone => "events::each_change_is_told",

@@ -11,6 +11,7 @@ mod events;
 mod fault;
 mod mutant;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -68,12 +69,16 @@ fn config() -> KitConfig {
 }
 
 fn judge(backend: Arc<dyn Backend>) -> Report {
+    judge_by(backend, config())
+}
+
+fn judge_by(backend: Arc<dyn Backend>, config: KitConfig) -> Report {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
-    let report = runtime.block_on(kit::run(backend, config())).unwrap();
+    let report = runtime.block_on(kit::run(backend, config)).unwrap();
     // A mutant may hang: it is left behind.
     runtime.shutdown_background();
     report
@@ -143,6 +148,61 @@ fn is_caught(fault: Fault) -> Result<(), Failed> {
     Ok(())
 }
 
+/// A divergence that is listed with its reason does not fail the run; one that is listed and holds does.
+fn known_divergences_are_data() -> Result<(), Failed> {
+    let known = KitConfig {
+        known: BTreeMap::from([
+            ("declared::power.reset".to_owned(), "no button".to_owned()),
+            (
+                "power::reset_leaves_it_running".to_owned(),
+                "no button".to_owned(),
+            ),
+        ]),
+        filter: Some("reset".to_owned()),
+        ..config()
+    };
+    let judged = |fault| {
+        let memory = MemoryBackend::new(BackendId::new("mem"), world(fault));
+        judge_by(Mutant::wrap(memory, fault), known.clone())
+    };
+    let lying = judged(Some(Fault::LyingCapability));
+    let outcomes: Vec<&str> = lying.checks.iter().map(|check| check.outcome.word()).collect();
+    assert_eq!(outcomes, ["known", "known", "ok"], "{}", lying.text());
+    assert!(lying.conformant());
+    let sound = judged(None);
+    let words = sound.text();
+    assert_eq!(sound.failed().count(), 2, "{words}");
+    assert!(words.contains("take it off"), "{words}");
+    Ok(())
+}
+
+/// A report says what is supported, what is not and why, what was skipped and why, and how to run a check again.
+fn a_report_is_complete() -> Result<(), Failed> {
+    let memory = MemoryBackend::new(BackendId::new("mem"), world(None));
+    let report = judge(Mutant::wrap(memory, Some(Fault::HiddenCapability)));
+    let json = report.json();
+    assert_eq!(json["conformant"], false);
+    assert_eq!(json["unsupported"], serde_json::json!(["power.reset"]));
+    assert_eq!(json["supported"].as_array().unwrap().len(), 18);
+    assert_eq!(json["failed"], serde_json::json!(["undeclared::power.reset"]));
+    for check in json["checks"].as_array().unwrap() {
+        let known = ["passed", "failed", "skipped", "known"].contains(&check["outcome"].as_str().unwrap());
+        assert!(known, "{check}");
+        assert_eq!(check["outcome"] == "passed", check["reason"].is_null(), "{check}");
+        assert!(check["reproduce"].as_str().unwrap().contains("filter"), "{check}");
+    }
+    let text = report.text();
+    assert!(
+        text.contains("power.reset") && text.contains("(no reset button)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("reproduce: run the kit with filter = \"undeclared::power.reset\""),
+        "{text}"
+    );
+    Ok(())
+}
+
 /// Names of faults as names of tests.
 fn snake(fault: Fault) -> String {
     let mut name = String::new();
@@ -156,7 +216,11 @@ fn snake(fault: Fault) -> String {
 }
 
 fn main() -> ExitCode {
-    let mut trials = vec![Trial::test("the_sound_one_passes", the_sound_one_passes)];
+    let mut trials = vec![
+        Trial::test("the_sound_one_passes", the_sound_one_passes),
+        Trial::test("known_divergences_are_data", known_divergences_are_data),
+        Trial::test("a_report_is_complete", a_report_is_complete),
+    ];
     trials.extend(Fault::ALL.iter().map(|fault| {
         let fault = *fault;
         Trial::test(format!("mutant::{}", snake(fault)), move || is_caught(fault))

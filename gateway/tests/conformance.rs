@@ -11,6 +11,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Command;
 
 use babelvisor_conformance::runner::{self, Library, Options, Outcome, Report, Site, html, junit, summary};
@@ -19,6 +20,9 @@ use babelvisor_schemas::{Dialect, contract};
 use common::setup::{Setup, Which};
 use common::{binary, gateway};
 use serde_json::{Value, json};
+
+/// The environment variable that names a directory for the reports.
+const REPORTS: &str = "BABELVISOR_CONFORMANCE_REPORTS";
 
 const BUILT: [Dialect; 2] = [Dialect::GuestRest, Dialect::PveOpen];
 
@@ -54,20 +58,40 @@ fn site(backend: &str, more: &str) -> Gateway {
 }
 
 /// Runs what fits `filter` against a gateway that is described by `facts`.
-async fn run(gateway: &Gateway, dialect: Dialect, filter: &[&str], facts: Value) -> Report {
+async fn run(label: &str, gateway: &Gateway, dialect: Dialect, filter: &[&str], facts: Value) -> Report {
     let mut site = Site::default();
     site.vars.extend(facts.as_object().unwrap().clone());
     let options = Options {
         site,
         filters: filter.iter().map(|&text| text.to_owned()).collect(),
-        label: "memory".to_owned(),
+        label: label.to_owned(),
         ..Options::new(format!("http://{}", gateway.address()))
     };
     let report = runner::run(Library::built_in(dialect).unwrap(), options, |_| {})
         .await
         .unwrap();
+    keep(&report);
     assert!(report.passed(), "{}\n{}", summary(&report, false), gateway.log());
     report
+}
+
+/// Writes the report where the environment names a directory.
+fn keep(report: &Report) {
+    let Some(directory) = std::env::var_os(REPORTS) else {
+        return;
+    };
+    let name: String = format!("{}-{}", report.label, report.dialect)
+        .replace(", ", "-")
+        .replace([' ', '+'], "-");
+    let directory = PathBuf::from(directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    for (kind, text) in [
+        ("json", report.json()),
+        ("xml", junit(report)),
+        ("html", html(report)),
+    ] {
+        std::fs::write(directory.join(format!("{name}.{kind}")), text).unwrap();
+    }
 }
 
 async fn default_site() -> Vec<Report> {
@@ -104,7 +128,7 @@ authentication = "off"
                        "other_family_image": "2", "huge_package": "zwhaleflav"});
     let mut all = Vec::new();
     for dialect in BUILT {
-        all.push(run(&gateway, dialect, &[], facts.clone()).await);
+        all.push(run("memory", &gateway, dialect, &[], facts.clone()).await);
     }
     all
 }
@@ -114,7 +138,16 @@ async fn slow_site() -> Vec<Report> {
         r#"delays = { "power.start" = 3000, "power.shutdown" = 3000, "vm.create" = 3000 }"#,
         "[pve-open]\nauthentication = \"off\"\n",
     );
-    vec![run(&gateway, Dialect::PveOpen, &["slow/"], json!({"slow": true})).await]
+    vec![
+        run(
+            "memory, slow",
+            &gateway,
+            Dialect::PveOpen,
+            &["slow/"],
+            json!({"slow": true}),
+        )
+        .await,
+    ]
 }
 
 async fn faulty_site() -> Vec<Report> {
@@ -124,6 +157,7 @@ async fn faulty_site() -> Vec<Report> {
     );
     vec![
         run(
+            "memory, failing",
             &gateway,
             Dialect::PveOpen,
             &["faulty/"],
@@ -156,8 +190,22 @@ authentication = "off"
     );
     let facts = json!({"image_out_of_reach": "7", "template_out_of_reach": 7});
     vec![
-        run(&gateway, Dialect::PveOpen, &["create-waits"], facts.clone()).await,
-        run(&gateway, Dialect::GuestRest, &["create-out-of-reach"], facts).await,
+        run(
+            "memory, half down",
+            &gateway,
+            Dialect::PveOpen,
+            &["create-waits"],
+            facts.clone(),
+        )
+        .await,
+        run(
+            "memory, half down",
+            &gateway,
+            Dialect::GuestRest,
+            &["create-out-of-reach"],
+            facts,
+        )
+        .await,
     ]
 }
 
@@ -200,8 +248,22 @@ require_verified_identity = true
                        "stranger": "A10000003", "stranger_key": key("A10000003"),
                        "unverified": "A10000004", "unverified_key": key("A10000004"),
                        "credential_header": "x-gateway-key", "credential": "Kelp-forest-4", "names_refused": true});
-    let accounts = run(&gateway, Dialect::PveOpen, &["accounts/"], facts.clone()).await;
-    let report = run(&gateway, Dialect::GuestRest, &["guarded/"], facts).await;
+    let accounts = run(
+        "memory, guarded",
+        &gateway,
+        Dialect::PveOpen,
+        &["accounts/"],
+        facts.clone(),
+    )
+    .await;
+    let report = run(
+        "memory, guarded",
+        &gateway,
+        Dialect::GuestRest,
+        &["guarded/"],
+        facts,
+    )
+    .await;
     for text in [
         report.json(),
         junit(&report),
@@ -217,6 +279,7 @@ async fn looking_only_site() -> Vec<Report> {
     let gateway = site("vms = 3", "[guest-rest]\nrole = \"viewer\"\n");
     vec![
         run(
+            "memory, looking only",
             &gateway,
             Dialect::GuestRest,
             &["guarded/"],
@@ -373,12 +436,21 @@ async fn the_command_line_ends_with_0_1_or_2_and_writes_its_reports() {
 /// The same scenarios on a real hypervisor's interface: what the memory backend lets through must not be its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_scenarios_pass_on_libvirts_test_driver() {
-    let setup = Setup::start(Which::TestUnix);
+    on_libvirt(Which::TestUnix).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scenarios_pass_on_qemu() {
+    on_libvirt(Which::Qemu).await;
+}
+
+async fn on_libvirt(which: Which) {
+    let setup = Setup::start(which);
     let gateway = gateway().config(&setup.config()).start().unwrap();
     let before = setup.domains(gateway.state_dir());
     for dialect in BUILT {
         let facts = json!({"names_replaced": true, "pages_required": true});
-        let report = run(&gateway, dialect, &[], facts).await;
+        let report = run(setup.name(), &gateway, dialect, &[], facts).await;
         assert!(
             report.totals.passed > report.totals.skipped,
             "{}",

@@ -10,6 +10,7 @@ mod guest;
 mod power;
 mod together;
 mod topology;
+mod undefine;
 mod volumes;
 
 use std::pin::Pin;
@@ -153,6 +154,7 @@ pub(crate) fn all(kit: &Kit) -> Vec<Check> {
     let mut all = declared::checks(kit);
     all.extend(volumes::checks());
     all.extend(define::checks());
+    all.extend(undefine::checks());
     all.extend(power::checks());
     all.extend(console::checks());
     all.extend(guest::checks());

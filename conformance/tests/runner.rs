@@ -251,6 +251,27 @@ steps:
 }
 
 #[tokio::test]
+async fn bytes_go_out_as_they_are_and_their_answer_is_judged() {
+    let scenario = "
+desc: bytes
+covers: [\"guest.get#rule-1\"]
+steps:
+  - raw: { bytes: \"GET /api/guest/x HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n\" }
+    expect: { status: 200, body: { data: { name: web } } }
+";
+    let fake = Fake::start(|_, _, _| good(json!({"data": guest()}))).await;
+    let report = played(&fake, &[("raw.yaml", scenario)]).await;
+    assert!(report.passed(), "{}", complaints(&report));
+    assert_eq!(fake.seen(), ["GET /api/guest/x"]);
+    let report = played(&fake, &[("raw.yaml", &scenario.replace("200", "201"))]).await;
+    let text = complaints(&report);
+    assert!(
+        text.contains("status: other value: expected 201, received 200"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn a_documented_example_is_compared_by_shape() {
     let scenario = "
 desc: as printed

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use babelvisor_conformance::runner::{Coverage, Library, claims};
+use babelvisor_conformance::runner::{Coverage, Library, PREDICATES, claims};
 use babelvisor_schemas::{Dialect, contract};
 
 /// The most that each baseline may hold. Lower a number when claims are proved; never raise one.
@@ -104,4 +104,15 @@ fn claims_of_built_operations_are_marked() {
             .any(|claim| claim.built && claim.id.starts_with("guest.create#"))
     );
     assert!(claims(Dialect::Zstack).unwrap().iter().all(|claim| !claim.built));
+}
+
+#[test]
+fn the_page_names_every_predicate() {
+    let page = include_str!("../../docs/conformance.md");
+    for (name, _) in PREDICATES {
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "docs/conformance.md lacks {name}"
+        );
+    }
 }

@@ -100,8 +100,17 @@ impl Site {
         Self::with(Strictness::Warn).await
     }
 
+    /// A site without machines.
+    pub async fn empty() -> Self {
+        Self::on(Strictness::Warn, &[]).await
+    }
+
     /// A site whose dialects are both as strict as that.
     pub async fn with(strictness: Strictness) -> Self {
+        Self::on(strictness, &MACHINES).await
+    }
+
+    async fn on(strictness: Strictness, machines: &[(&str, PowerState, u32)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
         let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path));
@@ -153,7 +162,7 @@ impl Site {
         })
         .await;
         // One after the other, so that they have the same numbers every time.
-        for (place, (name, power, vcpus)) in (1_u128..).zip(MACHINES) {
+        for (place, &(name, power, vcpus)) in (1_u128..).zip(machines) {
             let foreign = ForeignVm {
                 id: Some(fixed_id(place)),
                 power,
@@ -198,6 +207,15 @@ impl Site {
         match dialect {
             Dialect::GuestRest => &*self.guest,
             Dialect::PveOpen => &*self.pve,
+            Dialect::V1Compute | Dialect::Zstack | Dialect::KvmTaskFeed => panic!("{dialect} is not built"),
+        }
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self, dialect: Dialect) -> Arc<dyn Frontend> {
+        match dialect {
+            Dialect::GuestRest => self.guest.clone(),
+            Dialect::PveOpen => self.pve.clone(),
             Dialect::V1Compute | Dialect::Zstack | Dialect::KvmTaskFeed => panic!("{dialect} is not built"),
         }
     }

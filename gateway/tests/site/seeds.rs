@@ -12,7 +12,7 @@ const GIB: u64 = 1 << 30;
 pub const USER: &str = "A10000001";
 pub const KEY: &str = "made-up-key";
 
-/// Packages by their ids.
+/// Packages by their ids: two that can be paid both ways, two for a term only.
 pub const SMALL: &str = "SmallByUse";
 pub const LARGE: &str = "LargeByUse";
 pub const RENTAL: &str = "SmallRents";
@@ -51,8 +51,8 @@ pub async fn plant(registry: &Registry, backend: &BackendId) {
         registry.seed_image(image).await.expect("an image");
     }
     for (id, billing, vcpus) in [
-        (SMALL, Billing::Hourly, 1),
-        (LARGE, Billing::Hourly, 4),
+        (SMALL, Billing::Both, 1),
+        (LARGE, Billing::Both, 4),
         (RENTAL, Billing::Term, 1),
         (LARGE_RENTAL, Billing::Term, 4),
     ] {

@@ -221,7 +221,13 @@ fn source(connection: &Connect, volume: &Volume) -> Result<DiskSource, CallError
 /// Defines a domain, powered off. One that the same job made already is taken as it is.
 pub(crate) fn define(connection: &Connect, plan: &Plan<'_>, call: &CallContext) -> Result<(), CallError> {
     let job = call.job.map(|job| job.to_string());
-    if let Some(present) = lookup(connection, plan.vm.0)? {
+    let named = || connection.lookup_domain_by_name(&plan.spec.name).ok();
+    let present = match lookup(connection, plan.vm.0)? {
+        Some(present) => Some(present),
+        // A cut-off try of the same job may have defined it since the look before.
+        None => named().filter(|domain| domain.uuid().ok() == Some(plan.vm.0)),
+    };
+    if let Some(present) = present {
         let xml = DomainXml::parse(&present.xml_desc(0)?)?;
         return match (&job, xml.metadata(META_JOB)) {
             (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
@@ -233,7 +239,7 @@ pub(crate) fn define(connection: &Connect, plan: &Plan<'_>, call: &CallContext) 
             .into()),
         };
     }
-    if connection.lookup_domain_by_name(&plan.spec.name).is_ok() {
+    if named().is_some_and(|domain| domain.uuid().ok() != Some(plan.vm.0)) {
         return Err(Error {
             field: Some("name".into()),
             ..Error::new(

@@ -290,9 +290,9 @@ impl Backend for LibvirtBackend {
 
     async fn power(&self, call: &CallContext, vm: &VmRef, action: PowerAction) -> Result<()> {
         let uuid = Self::uuid(vm)?;
-        tasks::change(&self.host, self.driver(), uuid, action, call)
-            .await
-            .map_err(|e| self.error(e, "vm", vm.id))
+        let changed = tasks::change(&self.host, self.driver(), uuid, action, call).await;
+        self.memory.note_move(uuid);
+        changed.map_err(|e| self.error(e, "vm", vm.id))
     }
 
     async fn console(&self, call: &CallContext, vm: &VmRef) -> Result<Console> {

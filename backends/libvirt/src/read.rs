@@ -104,9 +104,23 @@ pub(crate) struct Reader {
 pub(crate) struct Memory {
     volumes: Mutex<HashMap<String, (DiskVolume, Instant)>>,
     agents: Mutex<HashMap<Uuid, Vec<GuestInterface>>>,
+    moves: Mutex<HashMap<Uuid, u64>>,
 }
 
 impl Memory {
+    /// Notes that a call of ours has just changed a domain's power: readings that began before are old news.
+    pub(crate) fn note_move(&self, domain: Uuid) {
+        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = moves.entry(domain).or_default();
+        *count = count.wrapping_add(1);
+    }
+
+    /// How often [`Memory::note_move`] was told of a domain.
+    pub(crate) fn moves(&self, domain: Uuid) -> u64 {
+        let moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        moves.get(&domain).copied().unwrap_or_default()
+    }
+
     /// Forgets the volume behind a path: it was created, resized or deleted.
     pub(crate) fn forget_volume(&self, path: &str) {
         self.volumes

@@ -276,12 +276,26 @@ impl Watch<'_> {
         for uuid in dirty.agents {
             self.agents.ask(uuid);
         }
+        let memory = backend.memory();
+        let memory = &memory;
         let readings = stream::iter(dirty.domains)
-            .map(|uuid| async move { (uuid, backend.read_domain(uuid, Instant::now() + READ).await) })
+            .map(|uuid| async move {
+                let moves = memory.moves(uuid);
+                (
+                    uuid,
+                    moves,
+                    backend.read_domain(uuid, Instant::now() + READ).await,
+                )
+            })
             .buffer_unordered(PARALLEL)
             .collect::<Vec<_>>()
             .await;
-        for (uuid, reading) in readings {
+        for (uuid, moves, mut reading) in readings {
+            // A power call of ours that ended meanwhile is newer than this reading, and whoever waited for it has
+            // been told: the old state must not come after.
+            if memory.moves(uuid) != moves {
+                reading = backend.read_domain(uuid, Instant::now() + READ).await;
+            }
             self.changed(uuid, reading, dirty.looks.contains(&uuid)).await?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The coverage report: every operation of every dialect, whether it is built, what each backend makes of it,
 //! and which run verified that. Needs no configuration, gateway or hypervisor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
 use babelvisor_core::capability::{Capability, CapabilitySet, Support};
@@ -23,6 +23,9 @@ struct Evidence {
     commit: String,
     /// The day.
     date: String,
+    /// The report that shows it, by its file name, where the run leaves one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    report: Option<String>,
 }
 
 /// dialect → operation → backend → verifications.
@@ -32,6 +35,29 @@ struct Cell {
     support: &'static str,
     reason: Option<String>,
     verified: Option<Vec<Evidence>>,
+}
+
+impl Cell {
+    /// The set-ups on which some run has verified it, each once.
+    fn setups(&self) -> Option<String> {
+        let runs = self.verified.as_ref()?;
+        let setups: BTreeSet<&str> = runs.iter().map(|run| run.setup.as_str()).collect();
+        Some(setups.into_iter().collect::<Vec<_>>().join(", "))
+    }
+
+    /// How far the operation has come with this backend. Each stage needs the one before; only the last is a
+    /// matter of runs.
+    fn ledger(&self, operation: &Operation) -> Value {
+        json!({
+            // The dialect's own document has it; companions are ours.
+            "declared": operation.origin == Origin::Documented,
+            // Contracts have one mark for both: a frontend that decodes without a core behind it is not built.
+            "decoded": operation.built,
+            "implemented": operation.built,
+            "supported": operation.built && matches!(self.support, "native" | "emulated"),
+            "verified": self.verified.is_some(),
+        })
+    }
 }
 
 /// The backends by folder with what they declare at their fullest set-up.
@@ -114,8 +140,12 @@ pub(crate) fn json() -> Value {
             .iter()
             .map(|(name, declared)| {
                 let cell = cell(operation, name, declared, &book);
-                let value =
-                    json!({ "support": cell.support, "reason": cell.reason, "verified": cell.verified });
+                let value = json!({
+                    "support": cell.support,
+                    "reason": cell.reason,
+                    "verified": cell.verified,
+                    "ledger": cell.ledger(operation),
+                });
                 ((*name).to_owned(), value)
             })
             .collect();
@@ -148,9 +178,8 @@ pub(crate) fn text() -> String {
             .iter()
             .map(|(name, declared)| {
                 let cell = cell(operation, name, declared, &book);
-                let verified = cell.verified.map_or("not verified".to_owned(), |runs| {
-                    let setups: Vec<_> = runs.into_iter().map(|run| run.setup).collect();
-                    format!("verified on {}", setups.join(", "))
+                let verified = cell.setups().map_or("not verified".to_owned(), |setups| {
+                    format!("verified on {setups}")
                 });
                 format!("{name}: {} ({verified})", cell.support)
             })
@@ -198,11 +227,8 @@ pub(crate) fn markdown() -> String {
             let found = backends.iter().find(|(name, _)| *name == wanted);
             found.map_or_else(String::new, |(name, declared)| {
                 let cell = cell(operation, name, declared, &book);
-                let setups = cell
-                    .verified
-                    .map(|runs| runs.into_iter().map(|run| run.setup).collect::<Vec<_>>());
-                match setups {
-                    Some(setups) => format!("{}, verified: {}", cell.support, setups.join(", ")),
+                match cell.setups() {
+                    Some(setups) => format!("{}, verified: {setups}", cell.support),
                     None => cell.support.to_owned(),
                 }
             })

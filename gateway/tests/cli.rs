@@ -122,6 +122,13 @@ fn coverage_needs_nothing_and_has_the_form_that_others_read() {
                 }
                 other => panic!("verified is {other} in {row}"),
             }
+            let ledger = &cell["ledger"];
+            assert_eq!(ledger["declared"], true, "{row}");
+            assert_eq!(ledger["decoded"], row["built"], "{row}");
+            assert_eq!(ledger["implemented"], row["built"], "{row}");
+            let usable = row["built"] == true && ["native", "emulated"].contains(&support);
+            assert_eq!(ledger["supported"], usable, "{row}");
+            assert_eq!(ledger["verified"], cell["verified"].is_array(), "{row}");
         }
     }
     let of = |id: &str| operations.iter().find(|row| row["id"] == id).unwrap();

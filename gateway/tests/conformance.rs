@@ -17,6 +17,7 @@ use std::process::Command;
 use babelvisor_conformance::runner::{self, Library, Options, Outcome, Report, Site, html, junit, summary};
 use babelvisor_conformance::testbed::Gateway;
 use babelvisor_schemas::{Dialect, contract};
+use common::ledger::{self, Cell, file_name, turned_grey};
 use common::setup::{Setup, Which};
 use common::{binary, gateway};
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ billing = "both"
 /// A gateway on the memory backend; `backend` is what its section adds, `more` whole sections.
 fn site(backend: &str, more: &str) -> Gateway {
     let config = format!(
-        "[[backend]]\nid = \"one\"\nkind = \"memory\"\nimages = [{{ name = \"tiny.qcow2\", size = 67108864 }}]\n{backend}\n{CATALOGUE}\n{more}"
+        "[[backend]]\nid = \"one\"\nkind = \"memory\"\nstate_file = \"{{state}}/hypervisor.json\"\nimages = [{{ name = \"tiny.qcow2\", size = 67108864 }}]\n{backend}\n{CATALOGUE}\n{more}"
     );
     gateway().config(&config).start().unwrap()
 }
@@ -80,9 +81,7 @@ fn keep(report: &Report) {
     let Some(directory) = std::env::var_os(REPORTS) else {
         return;
     };
-    let name: String = format!("{}-{}", report.label, report.dialect)
-        .replace(", ", "-")
-        .replace([' ', '+'], "-");
+    let name = file_name(report);
     let directory = PathBuf::from(directory);
     std::fs::create_dir_all(&directory).unwrap();
     for (kind, text) in [
@@ -326,6 +325,39 @@ async fn every_scenario_passes_somewhere_and_none_fails_anywhere() {
             assert!(calls > good, "{} has refused nothing", operation.id);
         }
     }
+    ledger::settle(&Setup::Memory, &reports);
+}
+
+#[test]
+fn an_operation_that_turns_grey_is_named_and_what_was_not_run_is_left_alone() {
+    let seen = |setup: &str, run: &str| json!({"libvirt": [{"setup": setup, "run": run}]});
+    let tracked = json!({"guest-rest": {
+        "good": seen("qemu-tcg", "conformance"),
+        "grey": seen("qemu-tcg", "conformance"),
+        "another test's": seen("qemu-tcg", "life"),
+        "elsewhere": seen("test+unix", "conformance"),
+    }});
+    let pair = |id: &str| ("guest-rest".to_owned(), id.to_owned());
+    let verified = BTreeSet::from([pair("good"), pair("new")]);
+    let grey = |run, setup| turned_grey(&tracked, run, setup, &verified);
+    assert_eq!(grey("conformance", ("libvirt", "qemu-tcg")), ["guest-rest grey"]);
+    assert_eq!(
+        grey("life", ("libvirt", "qemu-tcg")),
+        ["guest-rest another test's"]
+    );
+    assert!(grey("conformance", ("memory", "state-file")).is_empty());
+
+    let cell = |good, failed| Cell {
+        good,
+        failed,
+        report: None,
+    };
+    assert!(cell(1, false).verified());
+    assert!(!cell(0, false).verified(), "called, and never answered well");
+    assert!(
+        !cell(1, true).verified(),
+        "answered well in a scenario that failed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -448,6 +480,7 @@ async fn on_libvirt(which: Which) {
     let setup = Setup::start(which);
     let gateway = gateway().config(&setup.config()).start().unwrap();
     let before = setup.domains(gateway.state_dir());
+    let mut reports = Vec::new();
     for dialect in BUILT {
         let facts = json!({"names_replaced": true, "pages_required": true});
         let report = run(setup.name(), &gateway, dialect, &[], facts).await;
@@ -456,10 +489,12 @@ async fn on_libvirt(which: Which) {
             "{}",
             summary(&report, false)
         );
+        reports.push(report);
     }
     assert_eq!(
         setup.domains(gateway.state_dir()),
         before,
         "what the scenarios made is gone"
     );
+    ledger::settle(&setup, &reports);
 }

@@ -60,7 +60,7 @@ async fn whole_life(which: Which) {
         )
     };
     assert_eq!(after(), before, "what was made is gone from the hypervisor");
-    evidence.write(&setup);
+    evidence.settle(&setup);
 }
 
 /// Made, read, changed and removed through Guest REST; watched through pve-open.

@@ -58,7 +58,7 @@ pub async fn run(backend: Arc<dyn Backend>, config: KitConfig) -> Result<Report>
 }
 
 /// Puts a report together.
-fn report(kit: &Kit, began: Timestamp, took: Duration, checks: Vec<CheckReport>) -> Report {
+pub(crate) fn report(kit: &Kit, began: Timestamp, took: Duration, checks: Vec<CheckReport>) -> Report {
     let capabilities = kit
         .capabilities
         .iter()

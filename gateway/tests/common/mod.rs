@@ -11,6 +11,7 @@
 pub mod calls;
 pub mod crash;
 pub mod evidence;
+pub mod ledger;
 pub mod setup;
 pub mod witness;
 

@@ -2,7 +2,7 @@
 # Everything that must be green before a change goes in; what continuous integration runs.
 #
 #   test.sh            install what is missing, format, lints, all tests
-#   test.sh --long     also the suites that take long (BABELVISOR_LONG=1, ignored tests), licences and sources of crates
+#   test.sh --long     also the suites that take long (BABELVISOR_LONG=1), licences and sources of crates
 #
 # Needs no terminal and no network beyond Debian packages and crates.
 set -uo pipefail
@@ -51,13 +51,11 @@ step guest scripts/guest-image.sh "$REPO/.work/guest"
 
 if cargo nextest --version >/dev/null 2>&1; then
     ARGUMENTS=(--locked --workspace --no-fail-fast)
-    [ $LONG -eq 1 ] && ARGUMENTS+=(--run-ignored all)
     step tests cargo nextest run "${ARGUMENTS[@]}"
     if have_docs_tests; then step doc-tests cargo test --locked --workspace --doc; fi
 else
     ARGUMENTS=(--locked --workspace --no-fail-fast)
     have_docs_tests || ARGUMENTS+=(--all-targets)
-    [ $LONG -eq 1 ] && ARGUMENTS+=(-- --include-ignored)
     step tests cargo test "${ARGUMENTS[@]}"
 fi
 

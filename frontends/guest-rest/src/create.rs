@@ -12,7 +12,7 @@ use babelvisor_schemas::{Operation, Remarks};
 use crate::GuestRest;
 use crate::decode::{self, Creation};
 use crate::error::{Fault, Outcome};
-use crate::{names, room};
+use crate::names;
 
 /// Letters and digits of a random password for the guest's administrator.
 const PASSWORD_LENGTH: usize = 16;
@@ -38,7 +38,7 @@ impl GuestRest {
         let image = image.filter(|image| image.kind == ImageKind::Disk).cloned();
         let image = image.ok_or_else(|| Fault::no_template(wish.os_template_id))?;
         let disk = u64::from(self.settings.root_disk_gib) * GIB;
-        room::check(&self.core, &now, &image, wish.quantity, wish.memory * GIB, disk)?;
+        self.core.fits(&image, wish.quantity, wish.memory * GIB, disk)?;
         let wanted = names::wanted(&wish.name, wish.quantity);
         let held = self
             .names

@@ -23,7 +23,6 @@ mod names;
 mod operations;
 mod paging;
 mod read;
-mod room;
 mod settings;
 
 use std::sync::Arc;

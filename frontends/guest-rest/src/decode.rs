@@ -268,7 +268,29 @@ fn judge(operation: &Operation, part: Part, value: &Value) -> Result<(), Fault> 
 
 #[cfg(test)]
 mod tests {
+    use babelvisor_schemas::{Dialect, contract};
+
     use super::*;
+
+    #[test]
+    fn the_documents_printed_request_decodes_to_what_it_asks_for() {
+        let catalogue = include_str!("../../../schemas/guest-rest/catalog.json");
+        let catalogue: Value = serde_json::from_str(catalogue).unwrap();
+        let create = &catalogue["operations"][0];
+        assert_eq!(create["id"], "guest.create");
+        let body = &create["examples"][0]["request"]["body"];
+        let operation = contract(Dialect::GuestRest).operation("guest.create").unwrap();
+        let wish =
+            creation(operation, body, &Settings::default()).unwrap_or_else(|_| panic!("{body} was refused"));
+        assert_eq!(
+            (wish.cpu, wish.memory, wish.os_template_id, wish.quantity),
+            (4, 4, 1, 1)
+        );
+        assert_eq!(
+            (wish.name.as_str(), wish.password.as_str(), wish.lease_term),
+            ("", "pswd.com", 100)
+        );
+    }
 
     #[test]
     fn parameters_are_decoded_and_the_first_of_a_name_counts() {

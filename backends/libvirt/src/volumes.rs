@@ -27,6 +27,8 @@ const CHUNK: usize = 256 * 1024;
 const AGAIN: Duration = Duration::from_millis(100);
 /// STORAGE_VOL_EXIST.
 const EXISTS: u32 = 90;
+/// INTERNAL_ERROR.
+const INTERNAL: u32 = 1;
 /// OPERATION_FAILED.
 const FAILED: u32 = 9;
 const NO_POOL: u32 = 49;
@@ -101,12 +103,14 @@ fn free_place(pool: &StoragePool, name: &str, call: &CallContext) -> Result<(), 
     match find(pool, name)? {
         None => Ok(()),
         Some(volume) if call.job.is_some() && call.begun.is_some() => delete(&volume, call.deadline),
-        Some(_) => Err(
-            Error::new(ErrorKind::AlreadyExists, format!("volume {name} exists already"))
-                .about("volume", name)
-                .into(),
-        ),
+        Some(_) => Err(taken(name)),
     }
+}
+
+fn taken(name: &str) -> CallError {
+    Error::new(ErrorKind::AlreadyExists, format!("volume {name} exists already"))
+        .about("volume", name)
+        .into()
 }
 
 /// Makes a volume under a name that is free, or that our own earlier try has taken.
@@ -125,14 +129,21 @@ fn in_free_place(
             {
                 std::thread::sleep(AGAIN);
             }
+            Err(CallError::Libvirt(error)) if exists(&error) => return Err(taken(name)),
             made => return made,
         }
     }
 }
 
-/// Whether the name is taken; the test driver says so under a general number.
+/// Whether the name is taken; the test driver and a copy into a name that another call is just taking say so under
+/// general numbers.
 fn exists(error: &virt::error::Error) -> bool {
-    code(error) == EXISTS || (code(error) == FAILED && error.message().contains("already exists"))
+    match code(error) {
+        EXISTS => true,
+        FAILED => error.message().contains("already exists"),
+        INTERNAL => error.message().contains("already in use"),
+        _ => false,
+    }
 }
 
 /// Deletes a volume; waits while the daemon still fills it for a call whose caller is gone.

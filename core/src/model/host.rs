@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendId, HostId, NetworkId, PoolId};
+use super::{BackendId, ClusterId, HostId, NetworkId, PoolId, ZoneId};
 
 /// A hypervisor host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,19 @@ pub struct Host {
     pub cluster: String,
     /// The zone's configured name.
     pub zone: String,
+}
+
+impl Host {
+    /// The id of its zone: computed from the zone's name, so that every dialect and gateway has the same.
+    pub fn zone_id(&self) -> ZoneId {
+        ZoneId::computed(&BackendId::new("topology"), &self.zone)
+    }
+
+    /// The id of its cluster: computed from the names of zone and cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        let path = format!("{}\u{0}{}", self.zone, self.cluster);
+        ClusterId::computed(&BackendId::new("topology"), &path)
+    }
 }
 
 /// A storage pool.

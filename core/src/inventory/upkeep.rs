@@ -174,7 +174,14 @@ impl Upkeep {
                     | RecordKind::Account
                     | RecordKind::Session
                     | RecordKind::Alias
-                    | RecordKind::Setting,
+                    | RecordKind::Setting
+                    | RecordKind::DiskOffering
+                    | RecordKind::AffinityGroup
+                    | RecordKind::Tag
+                    | RecordKind::VmGroup
+                    | RecordKind::ApiKey
+                    | RecordKind::Volume
+                    | RecordKind::Snapshot,
                 ..
             } => {}
             Change::Job(job) => self.inventory.job(job),

@@ -39,6 +39,40 @@ pub struct Account {
     pub created: Timestamp,
 }
 
+/// An account without the proofs of its password: what lists show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInfo {
+    /// The account's id.
+    pub id: AccountId,
+    /// Login name.
+    pub name: String,
+    /// Whose objects it sees.
+    pub tenant: TenantId,
+    /// What it may do.
+    pub role: Role,
+    /// Whether the account holder's identity was verified by name.
+    pub identity_verified: bool,
+    /// Most VMs the tenant may have through this account; none is no limit.
+    #[serde(default)]
+    pub vm_quota: Option<u32>,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl From<&Account> for AccountInfo {
+    fn from(account: &Account) -> Self {
+        Self {
+            id: account.id,
+            name: account.name.clone(),
+            tenant: account.tenant.clone(),
+            role: account.role,
+            identity_verified: account.identity_verified,
+            vm_quota: account.vm_quota,
+            created: account.created,
+        }
+    }
+}
+
 /// Who calls, and through what: what the layers judge by.
 #[derive(Debug, Clone)]
 pub struct Caller {

@@ -11,6 +11,20 @@ use uuid::Uuid;
 /// The namespace of all computed ids. Changing it would rename every host, network and pool.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_2a6e_88c3_4f0b_9c1d_5b7e_3a40_e211);
 
+/// What all ids of resources have in common, for code that works on any of them.
+pub trait ResourceId:
+    Copy + Eq + Ord + std::hash::Hash + fmt::Display + fmt::Debug + Send + Sync + 'static
+{
+    /// The canonical noun that error messages use.
+    const NOUN: &'static str;
+
+    /// The 128 bits.
+    fn uuid(self) -> Uuid;
+
+    /// The id with these 128 bits.
+    fn of_uuid(uuid: Uuid) -> Self;
+}
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $noun:literal;)*) => {$(
         $(#[$doc])*
@@ -51,6 +65,18 @@ macro_rules! ids {
             }
         }
 
+        impl ResourceId for $name {
+            const NOUN: &'static str = $noun;
+
+            fn uuid(self) -> Uuid {
+                self.0
+            }
+
+            fn of_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
         impl FromStr for $name {
             type Err = uuid::Error;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -87,6 +113,16 @@ ids! {
     JobId = "job";
     /// An account.
     AccountId = "account";
+    /// A named size for a new disk.
+    DiskOfferingId = "disk offering";
+    /// VMs that shall not share a host.
+    AffinityGroupId = "affinity group";
+    /// A mark on a resource.
+    TagId = "tag";
+    /// A group that people sort VMs into.
+    GroupId = "group";
+    /// A key that signs in without a password.
+    ApiKeyId = "api key";
 }
 
 /// The permanent name of a `[[backend]]` entry.

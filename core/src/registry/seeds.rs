@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Registry, decode, encode};
 use crate::error::{ErrorKind, Result};
 use crate::model::{
-    Area, BackendId, Billing, Flavor, FlavorId, Image, ImageId, ImageKind, ImageLocation, Purpose,
+    Area, BackendId, Billing, EntryState, Flavor, FlavorId, Image, ImageId, ImageKind, ImageLocation, Purpose,
 };
 use crate::secret::random_text;
 use crate::store::{Expect, Record, RecordKind, Write};
@@ -75,25 +75,30 @@ impl Registry {
     /// Those of the store.
     pub async fn seed_image(&self, seed: ImageSeed) -> Result<Image> {
         let id = ImageId::computed(&BackendId::new("config"), &seed.name);
-        let image = |number| Image {
+        // What the configuration does not state is kept as somebody set it.
+        let image = |number, old: Option<Image>| Image {
             id,
             number,
-            name: seed.name.clone(),
-            kind: seed.kind,
             os: seed.os.clone(),
             os_version: seed.os_version.clone(),
             family: seed.family.clone(),
             admin_user: seed.admin_user.clone(),
             size: seed.size,
             locations: seed.locations.clone(),
+            seeded: true,
+            state: EntryState::Ready,
+            name: seed.name.clone(),
+            kind: seed.kind,
+            ..old.unwrap_or_else(|| Image::new(seed.name.clone(), seed.kind, None))
         };
         loop {
             let old = self.store.get(RecordKind::Image, &id.simple()).await?;
-            let (number, expect) = match (seed.number, &old) {
-                (Some(number), Some(record)) => (number, Expect::Version(record.version)),
-                (Some(number), None) => (number, Expect::Absent),
-                (None, Some(record)) => (decode::<Image>(record)?.number, Expect::Version(record.version)),
-                (None, None) => (self.free_image_number().await?, Expect::Absent),
+            let expect = expectation(old.as_ref());
+            let old: Option<Image> = old.as_ref().map(decode).transpose()?;
+            let number = match (seed.number, &old) {
+                (Some(number), _) => number,
+                (None, Some(old)) => old.number,
+                (None, None) => self.free_image_number().await?,
             };
             // A number has one image, and a configured number is the site's will: who had it gets another one.
             let mut writes = vec![self.holder(&format!("image-number:{number}"), &id).await?];
@@ -110,7 +115,7 @@ impl Registry {
                     writes.push(replacement(&other, &moved)?);
                 }
             }
-            let image = image(number);
+            let image = image(number, old);
             writes.push(Write {
                 kind: RecordKind::Image,
                 key: id.simple(),
@@ -132,7 +137,7 @@ impl Registry {
         Ok(Write {
             kind: RecordKind::Alias,
             key: alias.to_owned(),
-            expect: held.map_or(Expect::Absent, |record| Expect::Version(record.version)),
+            expect: expectation(held.as_ref()),
             value: Some(encode(id)?),
         })
     }
@@ -161,14 +166,12 @@ impl Registry {
         let id = FlavorId::computed(&BackendId::new("config"), &seed.name);
         loop {
             let old = self.store.get(RecordKind::Flavor, &id.simple()).await?;
-            let (short_id, expect) = match (&seed.short_id, &old) {
-                (Some(short_id), Some(record)) => (short_id.clone(), Expect::Version(record.version)),
-                (Some(short_id), None) => (short_id.clone(), Expect::Absent),
-                (None, Some(record)) => (
-                    decode::<Flavor>(record)?.short_id,
-                    Expect::Version(record.version),
-                ),
-                (None, None) => (random_text(10), Expect::Absent),
+            let expect = expectation(old.as_ref());
+            let old: Option<Flavor> = old.as_ref().map(decode).transpose()?;
+            let short_id = match (&seed.short_id, &old) {
+                (Some(short_id), _) => short_id.clone(),
+                (None, Some(old)) => old.short_id.clone(),
+                (None, None) => random_text(10),
             };
             let mut writes = vec![self.holder(&format!("flavor-short:{short_id}"), &id).await?];
             for other in self.store.load(RecordKind::Flavor).await? {
@@ -200,6 +203,8 @@ impl Registry {
                 purpose: seed.purpose,
                 area: seed.area,
                 billing: seed.billing,
+                seeded: true,
+                ..old.unwrap_or_else(|| Flavor::new(seed.name.clone(), seed.vcpus, seed.memory, None))
             };
             writes.push(Write {
                 kind: RecordKind::Flavor,
@@ -214,6 +219,10 @@ impl Registry {
             }
         }
     }
+}
+
+fn expectation(old: Option<&Record>) -> Expect {
+    old.map_or(Expect::Absent, |record| Expect::Version(record.version))
 }
 
 fn replacement<T: Serialize>(old: &Record, new: &T) -> Result<Write> {

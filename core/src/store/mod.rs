@@ -65,6 +65,20 @@ pub enum RecordKind {
     Alias,
     /// Single settings, by name.
     Setting,
+    /// Disk offerings, by offering id.
+    DiskOffering,
+    /// Affinity groups, by group id.
+    AffinityGroup,
+    /// Tags, by tag id.
+    Tag,
+    /// Groups of VMs, by group id.
+    VmGroup,
+    /// API keys, by the id of their record.
+    ApiKey,
+    /// Volume records, by volume id.
+    Volume,
+    /// Snapshot records, by snapshot id.
+    Snapshot,
 }
 
 /// A stored record.

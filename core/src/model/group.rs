@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TenantId, Timestamp, VmGroupId};
+use super::{GroupId, TenantId, Timestamp};
 
 /// A node in a tenant's tree of VMs. Which VMs are in it is written in their own records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmGroup {
     /// The group's id.
-    pub id: VmGroupId,
+    pub id: GroupId,
     /// Display name, unique under its parent.
     pub name: String,
     /// The group above; none is a root.
     #[serde(default)]
-    pub parent: Option<VmGroupId>,
+    pub parent: Option<GroupId>,
     /// When it was made.
     pub created: Timestamp,
     /// When it was last changed.
@@ -28,10 +28,10 @@ impl VmGroup {
     pub const LEVELS: usize = 5;
 
     /// A group with a random id, made now.
-    pub fn new(name: impl Into<String>, parent: Option<VmGroupId>, tenant: Option<TenantId>) -> Self {
+    pub fn new(name: impl Into<String>, parent: Option<GroupId>, tenant: Option<TenantId>) -> Self {
         let created = Timestamp::now();
         Self {
-            id: VmGroupId::random(),
+            id: GroupId::random(),
             name: name.into(),
             parent,
             created,

@@ -24,8 +24,8 @@ use crate::capability::CapabilitySet;
 use crate::command::PowerAction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    BackendId, GraphicsKind, GuestSetup, JobId, Timestamp, Topology, VmFacts, VmId, VmSpec, Volume,
-    VolumeSpec,
+    BackendId, GraphicsKind, GuestSetup, JobId, PoolVolume, Screenshot, SnapshotFacts, SnapshotSpec,
+    Timestamp, Topology, VmChange, VmFacts, VmId, VmSpec, Volume, VolumeSpec,
 };
 use crate::secret::{Keyring, Secret};
 
@@ -102,6 +102,9 @@ pub struct Console {
     /// TCP port.
     pub port: u16,
 }
+
+/// Where the bytes of an upload come from.
+pub type ByteStream = std::pin::Pin<Box<dyn tokio::io::AsyncRead + Send>>;
 
 /// What a backend's `watch` reports.
 #[derive(Debug, Clone)]
@@ -214,6 +217,93 @@ pub trait Backend: Send + Sync {
     async fn set_console_password(&self, call: &CallContext, vm: &VmRef, password: &Secret) -> Result<()> {
         let _ = (call, vm, password);
         Err(unimplemented_by(self.kind(), "set_console_password"))
+    }
+
+    /// Makes one change (the capability is the change's own), on the running machine and in its definition. "Already
+    /// so" is success. It is whole or not at all.
+    async fn change(&self, call: &CallContext, vm: &VmRef, change: &VmChange) -> Result<()> {
+        let _ = (call, vm, change);
+        Err(unimplemented_by(self.kind(), "change"))
+    }
+
+    /// One volume as it is now (`volume.create`), `None` if it does not exist.
+    async fn volume(&self, call: &CallContext, place: &PoolVolume) -> Result<Option<Volume>> {
+        let _ = (call, place);
+        Err(unimplemented_by(self.kind(), "volume"))
+    }
+
+    /// Makes a volume at least `capacity` bytes large (`volume.resize`). `attached` is the VM that has it, whose
+    /// running guest sees the new size. Larger already is success; nothing is ever made smaller.
+    async fn resize_volume(
+        &self,
+        call: &CallContext,
+        place: &PoolVolume,
+        attached: Option<&VmRef>,
+        capacity: u64,
+    ) -> Result<Volume> {
+        let _ = (call, place, attached, capacity);
+        Err(unimplemented_by(self.kind(), "resize_volume"))
+    }
+
+    /// Makes the volume `spec` (blank, `capacity` being the bytes to come) and fills it with the stream
+    /// (`volume.upload`). A volume that an earlier try left half-filled is filled anew.
+    async fn upload_volume(
+        &self,
+        call: &CallContext,
+        spec: &VolumeSpec,
+        bytes: ByteStream,
+    ) -> Result<Volume> {
+        let _ = (call, spec, bytes);
+        Err(unimplemented_by(self.kind(), "upload_volume"))
+    }
+
+    /// Makes a snapshot (`snapshot.create`, with memory `snapshot.memory`). One of that name is ours: success.
+    async fn create_snapshot(
+        &self,
+        call: &CallContext,
+        vm: &VmRef,
+        snapshot: &SnapshotSpec,
+    ) -> Result<SnapshotFacts> {
+        let _ = (call, vm, snapshot);
+        Err(unimplemented_by(self.kind(), "create_snapshot"))
+    }
+
+    /// Goes back to a snapshot (`snapshot.revert`): one with memory ends running or paused as it was, one without
+    /// leaves the VM off.
+    async fn revert_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        let _ = (call, vm, name);
+        Err(unimplemented_by(self.kind(), "revert_snapshot"))
+    }
+
+    /// Removes a snapshot (`snapshot.delete`); those based on it stay. Absent is success.
+    async fn delete_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        let _ = (call, vm, name);
+        Err(unimplemented_by(self.kind(), "delete_snapshot"))
+    }
+
+    /// All snapshots of a VM, parents before children (`snapshot.create`).
+    async fn snapshots(&self, call: &CallContext, vm: &VmRef) -> Result<Vec<SnapshotFacts>> {
+        let _ = (call, vm);
+        Err(unimplemented_by(self.kind(), "snapshots"))
+    }
+
+    /// Where another backend of the same kind sends a running VM to (`vm.migrate`); `None` if nowhere.
+    fn migration_address(&self) -> Option<String> {
+        None
+    }
+
+    /// Moves a running VM to the host behind `address`, which is the other backend's
+    /// [`Backend::migration_address`] (`vm.migrate`). Disks that both hosts reach at the same place stay, others are
+    /// copied. Gone from here and running there is success; on failure it runs here as before.
+    async fn migrate(&self, call: &CallContext, vm: &VmRef, address: &str) -> Result<()> {
+        let _ = (call, vm, address);
+        Err(unimplemented_by(self.kind(), "migrate"))
+    }
+
+    /// A picture of a running VM's screen (`console.screenshot`).
+    async fn screenshot(&self, call: &CallContext, vm: &VmRef) -> Result<Screenshot> {
+        let _ = (call, vm);
+        Err(unimplemented_by(self.kind(), "screenshot"))
     }
 }
 

@@ -52,6 +52,66 @@ pub enum Capability {
     /// Continue the vCPUs.
     #[strum(serialize = "power.resume")]
     PowerResume,
+    /// Write memory to disk and stop; the next start goes on from there.
+    #[strum(serialize = "power.save")]
+    PowerSave,
+    /// Go on from saved memory.
+    #[strum(serialize = "power.restore")]
+    PowerRestore,
+    /// Change the vCPUs: while it is off, and while it runs up to the maximum.
+    #[strum(serialize = "config.cpu")]
+    ConfigCpu,
+    /// Change the memory: while it is off, and while it runs up to the maximum.
+    #[strum(serialize = "config.memory")]
+    ConfigMemory,
+    /// Change the boot order.
+    #[strum(serialize = "config.boot")]
+    ConfigBoot,
+    /// Start with the host.
+    #[strum(serialize = "config.autostart")]
+    ConfigAutostart,
+    /// Change the video adapters.
+    #[strum(serialize = "config.video")]
+    ConfigVideo,
+    /// Plug a volume in, running or off.
+    #[strum(serialize = "disk.attach")]
+    DiskAttach,
+    /// Unplug a disk, running or off.
+    #[strum(serialize = "disk.detach")]
+    DiskDetach,
+    /// Limit a disk's throughput.
+    #[strum(serialize = "disk.qos")]
+    DiskQos,
+    /// Plug an interface in, running or off.
+    #[strum(serialize = "nic.attach")]
+    NicAttach,
+    /// Unplug an interface, running or off.
+    #[strum(serialize = "nic.detach")]
+    NicDetach,
+    /// Change an interface's network, address or model.
+    #[strum(serialize = "nic.update")]
+    NicUpdate,
+    /// Limit an interface's throughput.
+    #[strum(serialize = "nic.qos")]
+    NicQos,
+    /// Insert and eject optical and floppy media.
+    #[strum(serialize = "media.change")]
+    MediaChange,
+    /// Snapshot a VM's disks.
+    #[strum(serialize = "snapshot.create")]
+    SnapshotCreate,
+    /// Snapshot a running VM with its memory.
+    #[strum(serialize = "snapshot.memory")]
+    SnapshotMemory,
+    /// Go back to a snapshot.
+    #[strum(serialize = "snapshot.revert")]
+    SnapshotRevert,
+    /// Remove a snapshot.
+    #[strum(serialize = "snapshot.delete")]
+    SnapshotDelete,
+    /// Move a VM to another host while it runs.
+    #[strum(serialize = "vm.migrate")]
+    VmMigrate,
     /// Make an empty volume.
     #[strum(serialize = "volume.create")]
     VolumeCreate,
@@ -64,18 +124,30 @@ pub enum Capability {
     /// Remove a volume.
     #[strum(serialize = "volume.delete")]
     VolumeDelete,
+    /// Make a volume larger, attached or not.
+    #[strum(serialize = "volume.resize")]
+    VolumeResize,
+    /// Fill a new volume with bytes from the gateway.
+    #[strum(serialize = "volume.upload")]
+    VolumeUpload,
     /// Deliver first-boot set-up to the guest.
     #[strum(serialize = "guest.setup")]
     GuestSetup,
     /// Addresses of the guest, from leases or the agent.
     #[strum(serialize = "guest.addresses")]
     GuestAddresses,
+    /// Set a password inside the running guest.
+    #[strum(serialize = "guest.password")]
+    GuestPassword,
     /// Where the console is.
     #[strum(serialize = "console.endpoint")]
     ConsoleEndpoint,
     /// Set and read the console password.
     #[strum(serialize = "console.password")]
     ConsolePassword,
+    /// A picture of the screen.
+    #[strum(serialize = "console.screenshot")]
+    ConsoleScreenshot,
     /// Hosts, pools and networks.
     #[strum(serialize = "topology.list")]
     TopologyList,

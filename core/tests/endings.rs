@@ -31,7 +31,11 @@ fn power(vm: VmId, action: PowerAction) -> Command {
 }
 
 fn delete(vm: VmId) -> Command {
-    Command::DeleteVm(DeleteVm { vm, volumes: true })
+    Command::DeleteVm(DeleteVm {
+        vm,
+        volumes: true,
+        keep_data_volumes: false,
+    })
 }
 
 fn user(tenant: &str) -> Caller {

@@ -56,6 +56,7 @@ fn a_vm_is_made_with_its_volumes_and_goes_with_them() {
         let delete = Command::DeleteVm(DeleteVm {
             vm: vm.id,
             volumes: true,
+            keep_data_volumes: false,
         });
         let job = core.submit(&admin(), delete, SubmitOptions::QUEUE).await.unwrap();
         core.wait_for_success(job.id, SOON).await.unwrap();

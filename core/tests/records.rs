@@ -167,6 +167,7 @@ fn live_through(at: usize, fails: Fails) -> bool {
         let delete = Command::DeleteVm(DeleteVm {
             vm: vm.id,
             volumes: true,
+            keep_data_volumes: false,
         });
         let job = core.submit(&admin(), delete, SubmitOptions::QUEUE).await.unwrap();
         let removed = core.wait(job.id, SOON).await.unwrap();

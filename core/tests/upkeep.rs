@@ -70,6 +70,7 @@ fn news_of_a_deleted_vm_that_was_under_way_brings_it_not_back() {
         let delete = Command::DeleteVm(DeleteVm {
             vm: vm.id,
             volumes: true,
+            keep_data_volumes: false,
         });
         let job = core.submit(&admin(), delete, SubmitOptions::QUEUE).await.unwrap();
         core.wait_for_success(job.id, Duration::from_secs(10))

@@ -39,6 +39,30 @@ fn qemu(capability: Capability) -> Support {
         Capability::GuestSetup => Support::Emulated(
             "a cloud-init NoCloud seed is uploaded as a volume and put into an optical drive".into(),
         ),
+        Capability::PowerSave
+        | Capability::PowerRestore
+        | Capability::ConfigCpu
+        | Capability::ConfigMemory
+        | Capability::ConfigBoot
+        | Capability::ConfigAutostart
+        | Capability::ConfigVideo
+        | Capability::DiskAttach
+        | Capability::DiskDetach
+        | Capability::DiskQos
+        | Capability::NicAttach
+        | Capability::NicDetach
+        | Capability::NicUpdate
+        | Capability::NicQos
+        | Capability::MediaChange
+        | Capability::SnapshotCreate
+        | Capability::SnapshotMemory
+        | Capability::SnapshotRevert
+        | Capability::SnapshotDelete
+        | Capability::VmMigrate
+        | Capability::VolumeResize
+        | Capability::VolumeUpload
+        | Capability::GuestPassword
+        | Capability::ConsoleScreenshot => Support::NotYet("not built for this driver".into()),
     }
 }
 
@@ -68,6 +92,30 @@ fn test(capability: Capability) -> Support {
         | Capability::VolumeDelete
         | Capability::GuestAddresses
         | Capability::TopologyList => Support::Native,
+        Capability::PowerSave
+        | Capability::PowerRestore
+        | Capability::ConfigCpu
+        | Capability::ConfigMemory
+        | Capability::ConfigBoot
+        | Capability::ConfigAutostart
+        | Capability::ConfigVideo
+        | Capability::DiskAttach
+        | Capability::DiskDetach
+        | Capability::DiskQos
+        | Capability::NicAttach
+        | Capability::NicDetach
+        | Capability::NicUpdate
+        | Capability::NicQos
+        | Capability::MediaChange
+        | Capability::SnapshotCreate
+        | Capability::SnapshotMemory
+        | Capability::SnapshotRevert
+        | Capability::SnapshotDelete
+        | Capability::VmMigrate
+        | Capability::VolumeResize
+        | Capability::VolumeUpload
+        | Capability::GuestPassword
+        | Capability::ConsoleScreenshot => Support::NotYet("not built for this driver".into()),
     }
 }
 
@@ -91,7 +139,31 @@ fn other(capability: Capability) -> Support {
         | Capability::VolumeLayer
         | Capability::VolumeDelete
         | Capability::GuestSetup
-        | Capability::ConsolePassword => Support::NotYet(
+        | Capability::ConsolePassword
+        | Capability::PowerSave
+        | Capability::PowerRestore
+        | Capability::ConfigCpu
+        | Capability::ConfigMemory
+        | Capability::ConfigBoot
+        | Capability::ConfigAutostart
+        | Capability::ConfigVideo
+        | Capability::DiskAttach
+        | Capability::DiskDetach
+        | Capability::DiskQos
+        | Capability::NicAttach
+        | Capability::NicDetach
+        | Capability::NicUpdate
+        | Capability::NicQos
+        | Capability::MediaChange
+        | Capability::SnapshotCreate
+        | Capability::SnapshotMemory
+        | Capability::SnapshotRevert
+        | Capability::SnapshotDelete
+        | Capability::VmMigrate
+        | Capability::VolumeResize
+        | Capability::VolumeUpload
+        | Capability::GuestPassword
+        | Capability::ConsoleScreenshot => Support::NotYet(
             "only libvirt's QEMU and test drivers are verified for changes of this kind".into(),
         ),
     }

@@ -42,7 +42,9 @@ pub(crate) async fn change(
         | PowerAction::Reset
         | PowerAction::ForceReboot
         | PowerAction::Suspend
-        | PowerAction::Resume => {
+        | PowerAction::Resume
+        | PowerAction::Save
+        | PowerAction::Restore => {
             host.slow(call.deadline, move |connection| {
                 at_once(connection, driver, uuid, action)
             })
@@ -70,7 +72,7 @@ fn starting_up(domain: &Domain) -> Result<bool, CallError> {
 /// Whether the end state of an action is reached.
 fn reached(action: PowerAction, state: PowerState) -> bool {
     match action {
-        PowerAction::Start | PowerAction::Resume => {
+        PowerAction::Start | PowerAction::Resume | PowerAction::Restore => {
             matches!(state, PowerState::Running | PowerState::Blocked)
         }
         PowerAction::Shutdown | PowerAction::ForceOff => {
@@ -78,7 +80,8 @@ fn reached(action: PowerAction, state: PowerState) -> bool {
         }
         PowerAction::Suspend => state == PowerState::Paused,
         // Asked for each time anew: there is no state to tell it from.
-        PowerAction::Reboot | PowerAction::Reset | PowerAction::ForceReboot => false,
+        // Off is reached by other ways, too: whether memory was saved is asked for apart.
+        PowerAction::Reboot | PowerAction::Reset | PowerAction::ForceReboot | PowerAction::Save => false,
     }
 }
 
@@ -106,6 +109,8 @@ fn at_once(connection: &Connect, driver: Driver, uuid: Uuid, action: PowerAction
         PowerAction::Reset => domain.reset(),
         PowerAction::Suspend => domain.suspend(),
         PowerAction::Resume => domain.resume(),
+        PowerAction::Save => domain.managed_save(0).map(|_| ()),
+        PowerAction::Restore => domain.create(),
         PowerAction::Shutdown | PowerAction::ForceReboot => {
             return Err(Error::internal("this power action is made of others").into());
         }

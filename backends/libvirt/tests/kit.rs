@@ -82,6 +82,7 @@ async fn test_driver(libvirtd: &Libvirtd) -> Result<Suite> {
         capacity: 1 << 30,
         format: VolumeFormat::Qcow2,
         source: VolumeSource::Blank,
+        bus: None,
     };
     backend.create_volume(&call, &image).await?;
     let config = KitConfig {

@@ -120,6 +120,7 @@ async fn a_guest_boots_reads_its_seed_and_obeys() {
         admin_user: "root".into(),
         admin_password: Some(job.keyring.seal(&Secret::new("Corr3ct-horse")).unwrap()),
         ssh_keys: vec!["ssh-ed25519 AAAAC3Nza example".into()],
+        ..GuestSetup::default()
     };
     let seed_name = format!("{vm}-seed.img");
     let seed = lv.create_seed(&job, vm, POOL, &seed_name, &setup).await.unwrap();

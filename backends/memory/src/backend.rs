@@ -324,6 +324,8 @@ impl Backend for MemoryBackend {
             PowerAction::Reset => Capability::PowerReset,
             PowerAction::Suspend => Capability::PowerSuspend,
             PowerAction::Resume => Capability::PowerResume,
+            PowerAction::Save => Capability::PowerSave,
+            PowerAction::Restore => Capability::PowerRestore,
         };
         let ticket = self
             .admit(call, about(call, Method::Power, capability, Some(vm.id)))

@@ -71,6 +71,30 @@ pub(crate) const fn served_by(capability: Capability) -> &'static [Method] {
         C::ConsoleEndpoint => &[Method::Console],
         C::ConsolePassword => &[Method::ConsolePassword, Method::SetConsolePassword],
         C::TopologyList => &[Method::Topology],
+        C::PowerSave
+        | C::PowerRestore
+        | C::ConfigCpu
+        | C::ConfigMemory
+        | C::ConfigBoot
+        | C::ConfigAutostart
+        | C::ConfigVideo
+        | C::DiskAttach
+        | C::DiskDetach
+        | C::DiskQos
+        | C::NicAttach
+        | C::NicDetach
+        | C::NicUpdate
+        | C::NicQos
+        | C::MediaChange
+        | C::SnapshotCreate
+        | C::SnapshotMemory
+        | C::SnapshotRevert
+        | C::SnapshotDelete
+        | C::VmMigrate
+        | C::VolumeResize
+        | C::VolumeUpload
+        | C::GuestPassword
+        | C::ConsoleScreenshot => &[],
     }
 }
 
@@ -81,6 +105,9 @@ pub(crate) fn declared(lacks: &BTreeMap<Target, String>) -> CapabilitySet {
             Target::Capability(lacked) => *lacked == capability,
             Target::Method(method) => served_by(capability).contains(method),
         });
+        if served_by(capability).is_empty() {
+            return Support::NotYet("no method serves it".to_owned());
+        }
         taken.map_or(Support::Native, |(_, reason)| Support::Impossible(reason.clone()))
     })
 }

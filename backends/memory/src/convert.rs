@@ -150,6 +150,7 @@ pub(crate) fn nic_on(network: &str) -> NicSpec {
     NicSpec {
         source: NicSource::Network(network.to_owned()),
         mac: None,
+        model: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{AgentState, PowerState, VmId};
-use babelvisor_core::state::{Verdict, refusal, verdict};
+use babelvisor_core::state::{Verdict, refusal, verdict_on};
 use babelvisor_core::{Error, Result};
 use tokio::sync::Notify;
 
@@ -43,10 +43,12 @@ impl World {
                 | PowerAction::Reset
                 | PowerAction::ForceReboot
                 | PowerAction::Suspend
-                | PowerAction::Resume => {}
+                | PowerAction::Resume
+                | PowerAction::Save
+                | PowerAction::Restore => {}
             }
         }
-        match verdict(action, state) {
+        match verdict_on(action, state, guest.facts.saved) {
             Verdict::Illegal => return Err(refusal(action, vm, state)),
             Verdict::AlreadySo => return Ok(Step::Done),
             Verdict::Legal => {}
@@ -88,6 +90,11 @@ impl World {
             }
             PowerAction::Suspend => self.set_power(vm, PowerState::Paused),
             PowerAction::Resume => self.set_power(vm, PowerState::Running),
+            PowerAction::Save => {
+                Arc::make_mut(&mut guest.facts).saved = true;
+                self.set_power(vm, PowerState::Off);
+            }
+            PowerAction::Restore => self.set_power(vm, PowerState::Running),
         }
         self.commit(vm);
         Ok(Step::Done)
@@ -129,6 +136,8 @@ impl World {
         let (before, after) = (is_up(guest.facts.power), is_up(power));
         let facts = Arc::make_mut(&mut guest.facts);
         facts.power = power;
+        // Saved memory is used up by whatever runs next.
+        facts.saved &= !is_up(power);
         facts.agent = match power {
             PowerState::Running | PowerState::Blocked => AgentState::Connected,
             PowerState::NoState

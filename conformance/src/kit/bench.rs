@@ -135,6 +135,7 @@ impl Bench {
             capacity: self.config.volume,
             format: self.config.formats.first().copied().unwrap_or(VolumeFormat::Raw),
             source: VolumeSource::Blank,
+            bus: None,
         })
     }
 
@@ -229,6 +230,7 @@ impl Bench {
                     .during("sealing a password")?,
             ),
             ssh_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUp kit".to_owned()],
+            ..GuestSetup::default()
         })
     }
 
@@ -244,9 +246,11 @@ impl Bench {
             nics: vec![NicSpec {
                 source: self.nic.clone(),
                 mac: None,
+                model: None,
             }],
             console_password: None,
             guest: None,
+            ..VmSpec::default()
         }
     }
 

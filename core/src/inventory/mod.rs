@@ -2,26 +2,31 @@
 //! changes are folded in here, each as one new [`Snapshot`]; readers never wait and never reach a hypervisor.
 
 mod cache;
+mod entries;
+mod entry_kinds;
 mod remembered;
 mod snapshot;
 mod upkeep;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use uuid::Uuid;
 
 pub use cache::FragmentCache;
+pub use entries::{Entries, Entry, Heard};
 pub use snapshot::{BackendState, Snapshot};
 pub use upkeep::Upkeep;
 
 use crate::backend::BackendEvent;
 use crate::error::Error;
 use crate::model::{
-    Activity, BackendId, Flavor, FlavorId, Host, Image, ImageId, Job, JobId, PowerState, Timestamp, Topology,
-    Vm, VmFacts, VmId, VmRecord,
+    AccountInfo, Activity, BackendId, Host, Job, JobId, PowerState, Timestamp, Topology, Vm, VmFacts, VmId,
+    VmRecord,
 };
+use crate::store::RecordKind;
 use remembered::Remembered;
 
 /// The live view of all backends and the registry.
@@ -42,6 +47,10 @@ pub struct Inventory {
 struct Past {
     ended: Remembered<JobId, ()>,
     gone: Remembered<VmId, u64>,
+    /// Of the entries that are shown.
+    versions: HashMap<(RecordKind, Uuid), u64>,
+    /// Of those that were removed.
+    removed: Remembered<(RecordKind, Uuid), u64>,
 }
 
 /// What a fold asks the upkeep to do outside the lock.
@@ -230,8 +239,11 @@ impl Inventory {
             } else if past.ended.get(&job.id).is_some() {
                 return;
             }
-            let activity = job.activity().map(|(_, activity)| activity);
-            set_activity(next, job.command.vm(), (job.submitted, job.id), activity, revise);
+            let ended = job.state.ended();
+            for (vm, activity) in job.command.activities() {
+                let shown = (!ended).then_some(activity);
+                set_activity(next, vm, (job.submitted, job.id), shown, revise);
+            }
         });
     }
 
@@ -279,38 +291,14 @@ impl Inventory {
         });
     }
 
-    /// Folds in an image, or its removal.
-    pub fn image(&self, id: ImageId, image: Option<Image>) {
-        self.update(|next, _, revise| {
-            next.surroundings = revise();
-            if let Some(old) = next.images.remove(&id) {
-                // Another image may have taken the number over meanwhile.
-                if next
-                    .images_by_number
-                    .get(&old.number)
-                    .is_some_and(|image| image.id == id)
-                {
-                    next.images_by_number.remove(&old.number);
-                }
+    /// Folds in an account, or its removal.
+    pub fn account(&self, name: &str, account: Option<AccountInfo>) {
+        self.update(|next, _, _| match account {
+            Some(account) => {
+                next.accounts.insert(name.to_owned(), Arc::new(account));
             }
-            if let Some(image) = image.map(Arc::new) {
-                next.images_by_number.insert(image.number, image.clone());
-                next.images.insert(id, image);
-            }
-        });
-    }
-
-    /// Folds in a flavor, or its removal.
-    pub fn flavor(&self, id: FlavorId, flavor: Option<Flavor>) {
-        self.update(|next, _, _| {
-            next.flavors = next
-                .flavors
-                .iter()
-                .filter(|(_, old)| old.id != id)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            if let Some(flavor) = flavor {
-                next.flavors.insert(flavor.short_id.clone(), Arc::new(flavor));
+            None => {
+                next.accounts.remove(name);
             }
         });
     }

@@ -86,6 +86,10 @@ pub struct JobContext {
     pub(super) steps: BTreeMap<String, StepTrace>,
     /// Set once the journal says that the job is being undone: why, and whether it was cancelled.
     pub(super) undoing: Option<(Error, bool)>,
+    /// What it made, once it has.
+    pub(super) made: Option<super::run::Made>,
+    /// All backends of this gateway, for commands that concern two.
+    peers: HashMap<crate::model::BackendId, Arc<dyn Backend>>,
     /// Whether a request to stop comes too late.
     no_way_back: bool,
     /// Whether steps are journalled; a one-step command needs none.
@@ -124,6 +128,8 @@ impl JobContext {
             signals,
             steps: BTreeMap::new(),
             undoing: None,
+            made: None,
+            peers: around.backends.clone(),
             no_way_back: false,
         };
         for entry in journal {
@@ -368,6 +374,14 @@ impl JobContext {
     /// Gives the undo a time of its own, since the job's may be what ran out.
     pub(super) fn extend_for_undo(&mut self, time: Duration) {
         self.deadline = Instant::now() + time;
+    }
+
+    /// Another backend of this gateway.
+    pub(super) fn peer(&self, id: &crate::model::BackendId) -> Result<Arc<dyn Backend>> {
+        self.peers.get(id).cloned().ok_or_else(|| {
+            let text = format!("backend {id} is not configured on this gateway");
+            Error::new(ErrorKind::BackendUnavailable, text).about("backend", id)
+        })
     }
 
     /// How the VM is called on its backend: as its facts say, or, while there are none, by its id.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Job, JobId, JobState, Timestamp, VmRecord};
+use crate::model::{Job, JobId, JobState, Timestamp, VmChange, VmRecord};
 use crate::registry::vm_write;
 use crate::store::{Expect, JobEnd, JobFilter};
 
@@ -108,10 +108,9 @@ impl Engine {
         command: &Command,
         end: &JobEnd,
     ) -> Result<Option<(VmRecord, u64)>> {
-        let vm = command.vm();
-        if !changes_record(command, end.state) {
+        let Some(vm) = command.vm().filter(|_| changes_record(command, end.state)) else {
             return Ok(None);
-        }
+        };
         let Some((mut record, version)) = self.around.registry.vm(vm).await? else {
             return Ok(None);
         };
@@ -131,10 +130,48 @@ impl Engine {
                 }
             }
             (Command::DeleteVm(_), _) => lay_to_rest(&mut record),
-            (Command::Power(_), _) => {}
+            (Command::TrashVm(_), _) => record.trashed_at = Some(Timestamp::now()),
+            (Command::MigrateVm(migrate), _) => record.backend = migrate.to.clone(),
+            (Command::ChangeVm(change), _) => note_changes(&mut record, &change.changes),
+            (Command::Power(_) | Command::Snapshot(_) | Command::Volume(_) | Command::Image(_), _) => {}
         }
         Ok(Some((record, version)))
     }
+}
+
+/// What the registry remembers of settings that a job has changed.
+fn note_changes(record: &mut VmRecord, changes: &[VmChange]) {
+    for change in changes {
+        match change {
+            VmChange::ConsolePassword { password } => record.console_password = password.clone(),
+            VmChange::GuestPassword { user, password } => {
+                record.admin_user = Some(user.clone());
+                record.admin_password = Some(password.clone());
+            }
+            VmChange::Cpu { .. }
+            | VmChange::Memory { .. }
+            | VmChange::BootOrder { .. }
+            | VmChange::Autostart { .. }
+            | VmChange::Video { .. }
+            | VmChange::AttachDisk(_)
+            | VmChange::DetachDisk { .. }
+            | VmChange::DiskQos { .. }
+            | VmChange::AttachNic(_)
+            | VmChange::DetachNic { .. }
+            | VmChange::UpdateNic { .. }
+            | VmChange::NicQos { .. }
+            | VmChange::InsertMedium { .. }
+            | VmChange::EjectMedium { .. } => {}
+        }
+    }
+}
+
+/// Whether a change is remembered in the VM's record.
+const fn is_noted(change: &VmChange) -> bool {
+    matches!(
+        change,
+        VmChange::ConsolePassword { .. } | VmChange::GuestPassword { .. }
+    )
 }
 
 /// The VM is gone; its record keeps its ids from being given out again, but no secrets.
@@ -145,11 +182,13 @@ fn lay_to_rest(record: &mut VmRecord) {
 }
 
 /// Whether a job's end in `state` is noted in its VM's record.
-pub(super) const fn changes_record(command: &Command, state: JobState) -> bool {
+pub(super) fn changes_record(command: &Command, state: JobState) -> bool {
+    let succeeded = matches!(state, JobState::Succeeded);
     match command {
         Command::CreateVm(_) => true,
-        Command::DeleteVm(_) => matches!(state, JobState::Succeeded),
-        Command::Power(_) => false,
+        Command::DeleteVm(_) | Command::TrashVm(_) | Command::MigrateVm(_) => succeeded,
+        Command::ChangeVm(change) => succeeded && change.changes.iter().any(is_noted),
+        Command::Power(_) | Command::Snapshot(_) | Command::Volume(_) | Command::Image(_) => false,
     }
 }
 
@@ -161,9 +200,22 @@ pub(super) fn without_secrets(command: &Command) -> Option<Command> {
             create.spec.console_password = None;
             if let Some(guest) = &mut create.spec.guest {
                 guest.admin_password = None;
+                guest.user_data = None;
             }
             Some(Command::CreateVm(create))
         }
-        Command::DeleteVm(_) | Command::Power(_) => None,
+        Command::ChangeVm(change) if change.changes.iter().any(is_noted) => {
+            let mut change = change.clone();
+            change.changes.retain(|change| !is_noted(change));
+            Some(Command::ChangeVm(change))
+        }
+        Command::ChangeVm(_)
+        | Command::DeleteVm(_)
+        | Command::TrashVm(_)
+        | Command::Power(_)
+        | Command::Snapshot(_)
+        | Command::Volume(_)
+        | Command::Image(_)
+        | Command::MigrateVm(_) => None,
     }
 }

@@ -32,6 +32,13 @@ pub(super) enum Undo {
         /// The VM.
         vm: VmId,
     },
+    /// Remove a snapshot that the job made.
+    DeleteSnapshot {
+        /// The VM.
+        vm: VmId,
+        /// The backend's name of it.
+        name: String,
+    },
     /// Switch off a VM that the job started.
     ForceOff {
         /// The VM.
@@ -44,6 +51,7 @@ impl Undo {
         match self {
             Self::DeleteVolume { pool, name } => format!("volume {name} in pool {pool}"),
             Self::Undefine { vm } => format!("the definition of vm {vm}"),
+            Self::DeleteSnapshot { vm, name } => format!("snapshot {name} of vm {vm}"),
             Self::ForceOff { vm } => format!("vm {vm} switched on"),
         }
     }
@@ -61,6 +69,9 @@ impl Undo {
                     return Ok(());
                 }
                 context.backend.undefine(&call, &vm).await
+            }
+            Self::DeleteSnapshot { vm, name } => {
+                context.backend.delete_snapshot(&call, &native(vm), name).await
             }
             Self::ForceOff { vm } => match context
                 .backend

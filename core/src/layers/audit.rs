@@ -15,7 +15,7 @@ pub(super) fn asked(caller: &Caller, command: &Command) {
         dialect = caller.dialect,
         operation = caller.operation,
         command = command.name(),
-        vm = %command.vm(),
+        vm = command.vm().map(|vm| vm.to_string()),
         "asked"
     );
 }

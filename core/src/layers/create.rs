@@ -100,6 +100,8 @@ impl Core {
             vm,
             spec,
             start: request.start,
+            from: None,
+            importing: false,
         }));
         capable::check(&command, self.backend(&backend)?.as_ref())?;
         audit::asked(caller, &command);
@@ -195,6 +197,7 @@ impl Core {
                         .map(|login| self.seal(&login.password))
                         .transpose()?,
                     ssh_keys: Vec::new(),
+                    ..GuestSetup::default()
                 })
             })
             .transpose()?;
@@ -214,13 +217,16 @@ impl Core {
                 capacity: request.disk.max(request.image.size),
                 format,
                 source,
+                bus: None,
             }],
             nics: vec![NicSpec {
                 source: place.network,
                 mac: None,
+                model: None,
             }],
             console_password,
             guest,
+            ..VmSpec::default()
         })
     }
 }

@@ -83,6 +83,7 @@ async fn enforce_one(core: &Core, settings: &LapseSettings, vm: &Vm, now: Timest
         let command = Command::DeleteVm(DeleteVm {
             vm: vm.id,
             volumes: true,
+            keep_data_volumes: false,
         });
         tracing::info!(vm = %vm.id, "a lease ended long ago: the vm is deleted");
         core.submit(&caller, command, SubmitOptions::REFUSE).await?;

@@ -8,8 +8,13 @@ use crate::state;
 /// Refuses what the VM's power state, fault or trash mark forbids.
 pub(super) fn check(command: &Command, vm: &Vm) -> Result<()> {
     match command {
-        Command::CreateVm(_) | Command::DeleteVm(_) => Ok(()),
-        Command::Power(_) => {
+        Command::CreateVm(_) | Command::DeleteVm(_) | Command::TrashVm(_) => Ok(()),
+        Command::Power(_)
+        | Command::ChangeVm(_)
+        | Command::Snapshot(_)
+        | Command::Volume(_)
+        | Command::Image(_)
+        | Command::MigrateVm(_) => {
             state::standing(vm)?;
             // A job that is under way will change the state before this one begins; it judges again then.
             if vm.activity.is_some() {
@@ -27,7 +32,7 @@ mod tests {
     use strum::IntoEnumIterator as _;
 
     use super::*;
-    use crate::command::{CreateVm, DeleteVm, Power, PowerAction};
+    use crate::command::{CreateVm, DeleteVm, MigrateVm, Power, PowerAction, TrashVm};
     use crate::error::{Error, ErrorKind};
     use crate::model::{
         Activity, BackendId, HostId, PowerState, TenantId, Timestamp, VmFacts, VmId, VmOrigin, VmSpec,
@@ -87,21 +92,30 @@ mod tests {
             title: "web".to_owned(),
             vcpus: 1,
             memory: 1 << 30,
-            firmware: Default::default(),
-            volumes: Vec::new(),
-            nics: Vec::new(),
-            console_password: None,
-            guest: None,
+            ..VmSpec::default()
         };
         let create = CreateVm {
             vm,
             spec,
             start: false,
+            from: None,
+            importing: false,
         };
-        let delete = DeleteVm { vm, volumes: true };
+        let delete = DeleteVm {
+            vm,
+            volumes: true,
+            keep_data_volumes: false,
+        };
         let fixed = [Command::CreateVm(Box::new(create)), Command::DeleteVm(delete)];
         let powers = PowerAction::iter().map(|action| Command::Power(Power { vm, action }));
-        fixed.into_iter().chain(powers).collect()
+        let fixed = fixed.into_iter().chain([
+            Command::TrashVm(TrashVm { vm }),
+            Command::MigrateVm(MigrateVm {
+                vm,
+                to: BackendId::new("west"),
+            }),
+        ]);
+        fixed.chain(powers).collect()
     }
 
     #[test]
@@ -114,12 +128,26 @@ mod tests {
                     let judged = check(&command, &vm);
                     let case = format!("{} while {power:?}, {activity:?}: {judged:?}", command.name());
                     let expected = match (&command, activity) {
-                        (Command::CreateVm(_) | Command::DeleteVm(_), _) => true,
+                        (Command::CreateVm(_) | Command::DeleteVm(_) | Command::TrashVm(_), _) => true,
                         // What is under way changes the state first; the job judges again when it runs.
                         (Command::Power(_), Some(_)) => true,
                         (Command::Power(change), None) => {
-                            state::verdict(change.action, power) != state::Verdict::Illegal
+                            state::verdict_on(change.action, power, false) != state::Verdict::Illegal
                         }
+                        (Command::MigrateVm(_), Some(_)) => true,
+                        (Command::MigrateVm(_), None) => {
+                            matches!(
+                                power,
+                                PowerState::Running | PowerState::Blocked | PowerState::Paused
+                            )
+                        }
+                        (
+                            Command::ChangeVm(_)
+                            | Command::Snapshot(_)
+                            | Command::Volume(_)
+                            | Command::Image(_),
+                            _,
+                        ) => unreachable!("not among the commands of this test"),
                     };
                     assert_eq!(judged.is_ok(), expected, "{case}");
                     if let Err(error) = judged {
@@ -142,7 +170,7 @@ mod tests {
             let mut vm = vm(PowerState::Off, None);
             mark(Arc::make_mut(&mut vm.record));
             for command in commands(vm.id) {
-                let may = !matches!(command, Command::Power(_));
+                let may = !matches!(command, Command::Power(_) | Command::MigrateVm(_));
                 assert_eq!(check(&command, &vm).is_ok(), may, "{}", command.name());
             }
         }

@@ -175,7 +175,10 @@ impl Core {
         if let Some(known) = self.known(caller, &command, &options).await? {
             return Ok(known);
         }
-        let vm = self.vm(caller, command.vm()).await?;
+        let vm = command
+            .vm()
+            .ok_or_else(|| Error::internal("a command about no vm has an entrance of its own"))?;
+        let vm = self.vm(caller, vm).await?;
         if !options.accept_blindly {
             legal::check(&command, &vm)?;
         }

@@ -259,6 +259,21 @@ pub struct VmRecord {
     /// Free key-value marks.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// The guest's host name, as asked for.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Public SSH keys that the guest was or shall be given.
+    #[serde(default)]
+    pub ssh_keys: Vec<String>,
+    /// The guest's system in words (`Linux`, `Windows`), as asked for.
+    #[serde(default)]
+    pub os: Option<String>,
+    /// The group that it is sorted into.
+    #[serde(default)]
+    pub group: Option<super::GroupId>,
+    /// What a dialect only records, by names of its own (`ha-level`, `monitors`): shown again, never acted upon.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// The image that it was made from.
     #[serde(default)]
     pub image: Option<ImageId>,

@@ -59,7 +59,11 @@ impl GuestRest {
 
     pub(crate) async fn delete(&self, operation: &Operation, caller: &Caller, routed: &Routed) -> Outcome {
         self.each(operation, caller, routed, |vm| {
-            Command::DeleteVm(DeleteVm { vm, volumes: true })
+            Command::DeleteVm(DeleteVm {
+                vm,
+                volumes: true,
+                keep_data_volumes: false,
+            })
         })
         .await
     }

@@ -97,6 +97,7 @@ impl GuestRest {
             let command = Command::DeleteVm(DeleteVm {
                 vm: vm.id,
                 volumes: true,
+                keep_data_volumes: false,
             });
             if let Err(error) = self.core.submit(caller, command, SubmitOptions::BLIND).await {
                 tracing::error!(vm = %vm.id, %error, "a guest of a refused call could not be taken back");

@@ -98,6 +98,7 @@ impl PveOpen {
         let command = Command::DeleteVm(DeleteVm {
             vm: vm.id,
             volumes: true,
+            keep_data_volumes: false,
         });
         let job = match self
             .core

@@ -49,6 +49,7 @@ pub fn blank(pool: &str, name: &str, capacity: u64) -> VolumeSpec {
         capacity,
         format: VolumeFormat::Qcow2,
         source: VolumeSource::Blank,
+        bus: None,
     }
 }
 
@@ -64,9 +65,11 @@ pub fn spec(name: &str, volumes: Vec<VolumeSpec>, nic: NicSource) -> VmSpec {
         nics: vec![NicSpec {
             source: nic,
             mac: None,
+            model: None,
         }],
         console_password: None,
         guest: None,
+        ..VmSpec::default()
     }
 }
 

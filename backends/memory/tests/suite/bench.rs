@@ -108,6 +108,7 @@ impl Bench {
             admin_user: "admin".to_owned(),
             admin_password: Some(self.keyring.seal(&Secret::new(password)).unwrap()),
             ssh_keys: vec!["ssh-ed25519 AAAA test".to_owned()],
+            ..GuestSetup::default()
         }
     }
 }
@@ -130,9 +131,11 @@ pub(crate) fn spec(name: &str) -> VmSpec {
         nics: vec![NicSpec {
             source: NicSource::Network("default".to_owned()),
             mac: None,
+            model: None,
         }],
         console_password: None,
         guest: None,
+        ..VmSpec::default()
     }
 }
 
@@ -143,6 +146,7 @@ pub(crate) fn blank(name: &str, capacity: u64) -> VolumeSpec {
         capacity,
         format: VolumeFormat::Qcow2,
         source: VolumeSource::Blank,
+        bus: None,
     }
 }
 

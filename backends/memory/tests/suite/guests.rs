@@ -19,6 +19,7 @@ async fn a_vm_is_defined_as_the_spec_says() {
     wanted.nics.push(NicSpec {
         source: NicSource::User,
         mac: Some("52:54:00:AA:00:01".to_owned()),
+        model: None,
     });
     let mut disks = Vec::new();
     for volume in &wanted.volumes {
@@ -100,6 +101,7 @@ async fn a_spec_that_cannot_be_is_refused_and_leaves_nothing() {
     let nic = |source, mac: Option<&str>| NicSpec {
         source,
         mac: mac.map(str::to_owned),
+        model: None,
     };
     let change = |change: &dyn Fn(&mut babelvisor_core::model::VmSpec)| {
         let mut wanted = spec("web");

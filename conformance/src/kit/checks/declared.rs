@@ -51,6 +51,30 @@ const fn around(capability: Capability) -> &'static [Capability] {
     use Capability as C;
     match capability {
         C::VmList | C::TopologyList => &[],
+        C::PowerSave
+        | C::PowerRestore
+        | C::ConfigCpu
+        | C::ConfigMemory
+        | C::ConfigBoot
+        | C::ConfigAutostart
+        | C::ConfigVideo
+        | C::DiskAttach
+        | C::DiskDetach
+        | C::DiskQos
+        | C::NicAttach
+        | C::NicDetach
+        | C::NicUpdate
+        | C::NicQos
+        | C::MediaChange
+        | C::SnapshotCreate
+        | C::SnapshotMemory
+        | C::SnapshotRevert
+        | C::SnapshotDelete
+        | C::VmMigrate
+        | C::VolumeResize
+        | C::VolumeUpload
+        | C::GuestPassword
+        | C::ConsoleScreenshot => RUN,
         C::VmCreate | C::VmDelete | C::ConsolePassword => VM,
         C::PowerStart
         | C::PowerForceOff
@@ -93,7 +117,31 @@ const fn wants(capability: Capability) -> &'static [Want] {
         | C::GuestSetup
         | C::ConsoleEndpoint
         | C::ConsolePassword
-        | C::TopologyList => &[],
+        | C::TopologyList
+        | C::PowerSave
+        | C::PowerRestore
+        | C::ConfigCpu
+        | C::ConfigMemory
+        | C::ConfigBoot
+        | C::ConfigAutostart
+        | C::ConfigVideo
+        | C::DiskAttach
+        | C::DiskDetach
+        | C::DiskQos
+        | C::NicAttach
+        | C::NicDetach
+        | C::NicUpdate
+        | C::NicQos
+        | C::MediaChange
+        | C::SnapshotCreate
+        | C::SnapshotMemory
+        | C::SnapshotRevert
+        | C::SnapshotDelete
+        | C::VmMigrate
+        | C::VolumeResize
+        | C::VolumeUpload
+        | C::GuestPassword
+        | C::ConsoleScreenshot => &[],
     }
 }
 
@@ -176,6 +224,30 @@ async fn exercise(bench: &Bench, capability: Capability) -> Verdict<Result<()>> 
         C::PowerReset => PowerAction::Reset,
         C::PowerSuspend => PowerAction::Suspend,
         C::PowerResume => PowerAction::Resume,
+        C::PowerSave
+        | C::PowerRestore
+        | C::ConfigCpu
+        | C::ConfigMemory
+        | C::ConfigBoot
+        | C::ConfigAutostart
+        | C::ConfigVideo
+        | C::DiskAttach
+        | C::DiskDetach
+        | C::DiskQos
+        | C::NicAttach
+        | C::NicDetach
+        | C::NicUpdate
+        | C::NicQos
+        | C::MediaChange
+        | C::SnapshotCreate
+        | C::SnapshotMemory
+        | C::SnapshotRevert
+        | C::SnapshotDelete
+        | C::VmMigrate
+        | C::VolumeResize
+        | C::VolumeUpload
+        | C::GuestPassword
+        | C::ConsoleScreenshot => return Ok(Err(babelvisor_core::Error::unsupported("not exercised yet"))),
         C::VmList => return Ok(backend.list(&call).await.map(drop)),
         C::TopologyList => return Ok(backend.topology(&call).await.map(drop)),
         C::VmCreate => return define(bench).await,

@@ -386,6 +386,7 @@ async fn impossible(bench: Arc<Bench>) -> Verdict {
             capacity: bench.config.volume,
             format: ghost.format,
             source: VolumeSource::Blank,
+            bus: None,
         }],
         ..sound
     };

@@ -37,8 +37,11 @@ fn create(password: Option<Sealed>) -> Job {
             nics: Vec::new(),
             console_password: password,
             guest: None,
+            ..VmSpec::default()
         },
         start: false,
+        from: None,
+        importing: false,
     }));
     Job {
         id: JobId::random(),

@@ -294,8 +294,11 @@ pub(super) async fn secrets_are_erased_at_the_end(rig: &mut impl Rig) {
                 nics: Vec::new(),
                 console_password: password,
                 guest: None,
+                ..VmSpec::default()
             },
             start: false,
+            from: None,
+            importing: false,
         }))
     };
     let sealed = Keyring::ephemeral().seal(&Secret::new("made-up")).unwrap();

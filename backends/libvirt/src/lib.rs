@@ -13,6 +13,7 @@ mod convert;
 mod define;
 pub mod error;
 pub mod ffi;
+mod networks;
 pub mod quirks;
 pub mod raw;
 mod read;

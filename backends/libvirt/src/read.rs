@@ -20,6 +20,7 @@ use crate::connection::CallError;
 use crate::convert::{self, DiskVolume, Surroundings};
 use crate::error::code;
 use crate::ffi;
+use crate::networks::address_ranges;
 use crate::quirks::Driver;
 use crate::raw::{AddressSource, GuestInterface};
 use crate::xml::host::{HostCapabilities, NetworkXml, PoolXml};
@@ -398,6 +399,7 @@ impl Reader {
             networks.push(Network {
                 id: network_id(&self.backend, &xml.name),
                 backend: self.backend.clone(),
+                ranges: address_ranges(&xml),
                 bridge: xml.bridge,
                 active: network.is_active().unwrap_or(false),
                 name: xml.name,

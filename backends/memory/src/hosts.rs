@@ -95,6 +95,7 @@ impl World {
                     name: name.clone(),
                     bridge: None,
                     active: true,
+                    ranges: vec![crate::world::LEASES],
                 })
                 .collect(),
         }

@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    BackendId, GuestSetup, NetworkId, NicId, NicSource, PoolId, PowerState, VmFacts, VmId, Volume,
+    AddressRange, BackendId, GuestSetup, NetworkId, NicId, NicSource, PoolId, PowerState, VmFacts, VmId,
+    Volume,
 };
 use babelvisor_core::secret::{Sealed, Secret};
 use babelvisor_core::{Error, ErrorKind, Result};
@@ -20,6 +21,14 @@ use crate::error;
 use crate::hosts::{HostSlot, Pool, host};
 use crate::restore::{stored_guest, stored_volume};
 use crate::state_file::{Line, StateFile};
+
+/// What guests of every network are given addresses of: all of them are one network, without a way out.
+pub(crate) const LEASES: AddressRange = AddressRange {
+    first: Ipv4Addr::new(10, 0, 0, 1),
+    last: Ipv4Addr::new(10, 255, 255, 254),
+    prefix: 8,
+    gateway: None,
+};
 
 /// Events that a watcher may lag behind before it must read everything anew.
 const EVENT_BACKLOG: usize = 4096;
@@ -324,7 +333,7 @@ impl World {
         Ok(())
     }
 
-    /// An address in 10.0.0.0/8 that depends on the interface, and on others only where two would collide.
+    /// An address of [`LEASES`] that depends on the interface, and on others only where two would collide.
     fn lease(&mut self, nic: NicId) -> Option<Ipv4Addr> {
         let [a, b, c, ..] = *nic.0.as_bytes();
         let start = u32::from_be_bytes([0, a, b, c]);

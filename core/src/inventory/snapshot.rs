@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
 
+use super::entries::Entries;
 use crate::error::Error;
 use crate::model::{
-    Activity, BackendId, Flavor, Host, HostId, Image, ImageId, JobId, Network, NetworkId, PoolId,
+    AccountInfo, Activity, BackendId, Flavor, Host, HostId, Image, ImageId, JobId, Network, NetworkId, PoolId,
     StoragePool, TenantId, Timestamp, Vm, VmFacts, VmId,
 };
 
@@ -23,6 +24,14 @@ pub struct BackendState {
     pub error: Option<Error>,
 }
 
+/// Two readings of one VM are the same when nothing visible of it has changed between them: what makes the
+/// difference of two moments cheap to find.
+impl PartialEq for Vm {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.revision == other.revision
+    }
+}
+
 /// One moment of the world.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -32,6 +41,8 @@ pub struct Snapshot {
     pub by_number: OrdMap<u64, Arc<Vm>>,
     /// The visible VMs of each tenant by number.
     pub by_tenant: HashMap<TenantId, OrdMap<u64, Arc<Vm>>>,
+    /// The VMs in the trash by number.
+    pub trash: OrdMap<u64, Arc<Vm>>,
     /// VMs by their ten-character alias.
     pub by_short_id: HashMap<String, VmId>,
     /// Hosts.
@@ -41,14 +52,19 @@ pub struct Snapshot {
     /// Networks.
     pub networks: HashMap<NetworkId, Arc<Network>>,
     /// Images.
-    pub images: HashMap<ImageId, Arc<Image>>,
-    /// Images by number.
+    pub images: OrdMap<ImageId, Arc<Image>>,
+    /// Images by number. Like all maps here it shows what is, not what a caller may use: see [`Image::usable`]
+    /// and [`Image::seen_by`].
     pub images_by_number: OrdMap<u64, Arc<Image>>,
     /// Flavors by their ten-character alias.
     pub flavors: OrdMap<String, Arc<Flavor>>,
+    /// What else only the gateway remembers.
+    pub entries: Entries,
+    /// Accounts by name, without proofs of passwords.
+    pub accounts: OrdMap<String, Arc<AccountInfo>>,
     /// Backends.
     pub backends: HashMap<BackendId, BackendState>,
-    /// Grows when a host or an image changes: encoded forms of VMs that name them depend on it, besides
+    /// Grows when a host, an image or a flavor changes: encoded forms of VMs that name them depend on it, besides
     /// [`Vm::revision`].
     pub surroundings: u64,
     /// Unfinished jobs of each VM, oldest first.
@@ -98,6 +114,7 @@ impl Snapshot {
             return;
         }
         if vm.visible() {
+            self.trash.remove(&record.number);
             self.by_number.insert(record.number, vm.clone());
             self.by_tenant
                 .entry(record.tenant.clone())
@@ -105,6 +122,7 @@ impl Snapshot {
                 .insert(record.number, vm.clone());
         } else {
             self.unplace_visible(&vm);
+            self.trash.insert(record.number, vm.clone());
         }
         self.by_short_id.insert(record.short_id.clone(), vm.id);
         self.vms.insert(vm.id, vm);
@@ -121,6 +139,7 @@ impl Snapshot {
     fn unplace_visible(&mut self, vm: &Vm) {
         let tenant = &vm.record.tenant;
         self.by_number.remove(&vm.record.number);
+        self.trash.remove(&vm.record.number);
         if let Some(of_tenant) = self.by_tenant.get_mut(tenant) {
             of_tenant.remove(&vm.record.number);
             if of_tenant.is_empty() {

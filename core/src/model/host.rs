@@ -1,5 +1,7 @@
 //! Where VMs live: hosts, pools and networks, as their backends report them.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{BackendId, ClusterId, HostId, NetworkId, PoolId, ZoneId};
@@ -77,6 +79,36 @@ pub struct Network {
     pub bridge: Option<String>,
     /// Whether it can be used now.
     pub active: bool,
+    /// The addresses that it gives to its guests, as far as its backend says.
+    #[serde(default)]
+    pub ranges: Vec<AddressRange>,
+}
+
+/// IPv4 addresses that a network gives to its guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRange {
+    /// The first one.
+    pub first: Ipv4Addr,
+    /// The last one, included.
+    pub last: Ipv4Addr,
+    /// How many bits of an address name the network.
+    pub prefix: u8,
+    /// Where guests send what is not for their own network.
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
+}
+
+impl AddressRange {
+    /// The netmask: its first `prefix` bits are set.
+    pub fn netmask(&self) -> Ipv4Addr {
+        let bits = u32::MAX.checked_shl(32_u32.saturating_sub(self.prefix.into()));
+        Ipv4Addr::from_bits(bits.unwrap_or(0))
+    }
+
+    /// The network's own address: `first` without the bits of the guest.
+    pub fn network(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first.to_bits() & self.netmask().to_bits())
+    }
 }
 
 /// Everything around the VMs that one backend has.

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
+use super::entry_kinds::KINDS;
 use super::{Chores, Inventory};
 use crate::backend::{Backend, BackendEvent, CallContext, VmRef};
 use crate::error::Result;
-use crate::model::{BackendId, Flavor, Image, TenantId, Timestamp, VmFacts, VmId, VmRecord};
+use crate::model::{Account, BackendId, TenantId, Timestamp, VmFacts, VmId, VmRecord};
 use crate::registry::{Registry, decode};
 use crate::secret::Keyring;
 use crate::store::{Change, Record, RecordKind};
@@ -68,26 +70,24 @@ impl Upkeep {
         records.retain(|(vm, _)| vm.gone_at.is_none() || before.vms.contains_key(&vm.id));
         self.inventory.records(records);
 
-        let images = store.load(RecordKind::Image).await?;
-        for record in &images {
-            self.image(Some(record))?;
+        for kind in &KINDS {
+            let records = store.load(kind.kind).await?;
+            let kept: HashSet<Uuid> = records
+                .iter()
+                .filter_map(|record| record.key.parse().ok())
+                .collect();
+            (kind.records)(&self.inventory, &records);
+            let mut lost = (kind.known)(&before);
+            lost.retain(|id| !kept.contains(id));
+            (kind.forget)(&self.inventory, &lost);
         }
-        let kept: HashSet<&str> = images.iter().map(|record| record.key.as_str()).collect();
-        for id in before
-            .images
-            .keys()
-            .filter(|id| !kept.contains(id.simple().as_str()))
-        {
-            self.inventory.image(*id, None);
+        let accounts = store.load(RecordKind::Account).await?;
+        let kept: HashSet<&str> = accounts.iter().map(|record| record.key.as_str()).collect();
+        for name in before.accounts.keys().filter(|name| !kept.contains(name.as_str())) {
+            self.inventory.account(name, None);
         }
-        let flavors = store.load(RecordKind::Flavor).await?;
-        for record in &flavors {
-            self.flavor(Some(record))?;
-        }
-        let kept: HashSet<&str> = flavors.iter().map(|record| record.key.as_str()).collect();
-        let flavors = before.flavors.values();
-        for flavor in flavors.filter(|flavor| !kept.contains(flavor.id.simple().as_str())) {
-            self.inventory.flavor(flavor.id, None);
+        for record in &accounts {
+            self.account(record);
         }
 
         let unfinished = crate::store::JobFilter {
@@ -107,20 +107,12 @@ impl Upkeep {
         Ok(())
     }
 
-    fn image(&self, record: Option<&Record>) -> Result<()> {
-        if let Some(record) = record {
-            let image: Image = decode(record)?;
-            self.inventory.image(image.id, Some(image));
+    /// One that cannot be read is left out: it must not hide the others.
+    fn account(&self, record: &Record) {
+        match decode::<Account>(record) {
+            Ok(account) => self.inventory.account(&record.key, Some((&account).into())),
+            Err(error) => tracing::error!(%error, "an account is left out"),
         }
-        Ok(())
-    }
-
-    fn flavor(&self, record: Option<&Record>) -> Result<()> {
-        if let Some(record) = record {
-            let flavor: Flavor = decode(record)?;
-            self.inventory.flavor(flavor.id, Some(flavor));
-        }
-        Ok(())
     }
 
     async fn follow(self: Arc<Self>, mut changes: mpsc::Receiver<Change>) {
@@ -145,45 +137,23 @@ impl Upkeep {
                     .records(vec![(decode::<VmRecord>(record)?, record.version)]);
             }
             Change::Record {
-                kind: RecordKind::Image,
+                kind: RecordKind::Account,
                 record,
                 key,
             } => match record {
-                Some(record) => self.image(Some(record))?,
-                None => {
-                    if let Ok(id) = key.parse() {
-                        self.inventory.image(id, None);
+                Some(record) => self.account(record),
+                None => self.inventory.account(key, None),
+            },
+            Change::Record { kind, record, key } => {
+                // Kinds that are no entries are read where they are needed.
+                if let Some(of) = KINDS.iter().find(|of| of.kind == *kind) {
+                    match (record, key.parse()) {
+                        (Some(record), _) => (of.records)(&self.inventory, std::slice::from_ref(record)),
+                        (None, Ok(id)) => (of.forget)(&self.inventory, &[id]),
+                        (None, Err(_)) => {}
                     }
                 }
-            },
-            Change::Record {
-                kind: RecordKind::Flavor,
-                record,
-                key,
-            } => match record {
-                Some(record) => self.flavor(Some(record))?,
-                None => {
-                    if let Ok(id) = key.parse() {
-                        self.inventory.flavor(id, None);
-                    }
-                }
-            },
-            Change::Record {
-                kind:
-                    RecordKind::Vm
-                    | RecordKind::Account
-                    | RecordKind::Session
-                    | RecordKind::Alias
-                    | RecordKind::Setting
-                    | RecordKind::DiskOffering
-                    | RecordKind::AffinityGroup
-                    | RecordKind::Tag
-                    | RecordKind::VmGroup
-                    | RecordKind::ApiKey
-                    | RecordKind::Volume
-                    | RecordKind::Snapshot,
-                ..
-            } => {}
+            }
             Change::Job(job) => self.inventory.job(job),
             Change::Gap => self.load().await?,
         }

@@ -4,10 +4,12 @@ mod audit;
 mod authorise;
 mod capable;
 mod create;
+mod entries;
 mod holds;
 pub mod lapse;
 mod legal;
 mod placement;
+mod stillborn;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use crate::command::{COMMAND_VERSION, Command, WhenBusy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inventory::{Inventory, Snapshot};
 use crate::jobs::Engine;
-use crate::model::{BackendId, Caller, Job, JobId, JobState, Timestamp, Vm, VmId, VmRecord};
+use crate::model::{Hook, BackendId, Caller, Job, JobId, JobState, Timestamp, Vm, VmId, VmRecord};
 use crate::query;
 use crate::registry::Registry;
 use crate::secret::{Keyring, Sealed, Secret};
@@ -62,8 +64,15 @@ pub struct SubmitOptions {
     pub when_busy: WhenBusy,
     /// Accept whatever the VM's state is, as the original does: the refusal then becomes a failed job.
     pub accept_blindly: bool,
-    /// The job's id where the client chooses it; the same id with the same command is the same job.
+    /// The job's id where the client chooses it; the same id with the same digest, or without one with the same
+    /// command, is the same job.
     pub job: Option<JobId>,
+    /// Of the request ([`Core::digest`]).
+    pub digest: Option<String>,
+    /// Whom to tell of the end.
+    pub hook: Option<Hook>,
+    /// What the dialect needs to say the result at the poll.
+    pub note: Option<serde_json::Value>,
 }
 
 impl SubmitOptions {
@@ -72,18 +81,27 @@ impl SubmitOptions {
         when_busy: WhenBusy::Queue,
         accept_blindly: false,
         job: None,
+        digest: None,
+        hook: None,
+        note: None,
     };
     /// Refuse when busy; refuse what the state forbids.
     pub const REFUSE: Self = Self {
         when_busy: WhenBusy::Refuse,
         accept_blindly: false,
         job: None,
+        digest: None,
+        hook: None,
+        note: None,
     };
     /// Queue and accept blindly.
     pub const BLIND: Self = Self {
         when_busy: WhenBusy::Queue,
         accept_blindly: true,
         job: None,
+        digest: None,
+        hook: None,
+        note: None,
     };
 }
 
@@ -172,7 +190,7 @@ impl Core {
     /// nothing has been done.
     pub async fn submit(&self, caller: &Caller, command: Command, options: SubmitOptions) -> Result<Job> {
         authorise::may_change(caller)?;
-        if let Some(known) = self.known(caller, &command, &options).await? {
+        if let Some(known) = self.known_job(caller, Some(&command), &options).await? {
             return Ok(known);
         }
         let vm = command
@@ -187,19 +205,6 @@ impl Core {
         audit::asked(caller, &command);
         self.accept(caller, command, vm.home().clone(), Vec::new(), options)
             .await
-    }
-
-    /// The job that this call has made before, if the client chose its id: the VM may meanwhile be in a state,
-    /// or gone, as a result of it. Another command or caller under that id is left to the store to refuse.
-    async fn known(
-        &self,
-        caller: &Caller,
-        command: &Command,
-        options: &SubmitOptions,
-    ) -> Result<Option<Job>> {
-        let Some(id) = options.job else { return Ok(None) };
-        let job = self.registry.store().job(id).await?;
-        Ok(job.filter(|job| job.tenant == caller.tenant && job.command == *command))
     }
 
     /// Stores the job. Here and not earlier a change begins to exist.
@@ -234,6 +239,10 @@ impl Core {
             epoch: 0,
             error: None,
             left_behind: Vec::new(),
+            result: None,
+            digest: options.digest,
+            hook: options.hook,
+            note: options.note,
         };
         let accepted = self.engine.submit(job, writes, options.when_busy).await;
         audit::answered(caller, &accepted);

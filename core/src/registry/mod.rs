@@ -2,6 +2,7 @@
 //! plain ones, and the ids that are given out once and never again.
 
 pub mod accounts;
+mod entries;
 mod seeds;
 
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use entries::read_entry;
+pub use entries::{entry_removal, entry_write};
 pub use seeds::{FlavorSeed, ImageSeed};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -44,7 +47,8 @@ impl Registry {
         Ok(records)
     }
 
-    /// All VM records with their versions, those of gone VMs too.
+    /// All VM records with their versions, those of gone VMs too. One that this release cannot read is left
+    /// out: it must not hide the others.
     ///
     /// # Errors
     /// Those of the store.
@@ -52,8 +56,14 @@ impl Registry {
         let records = self.store.load(RecordKind::Vm).await?;
         let parsed = records
             .iter()
-            .map(|record| Ok((decode::<VmRecord>(record)?, record.version)));
-        parsed.collect()
+            .filter_map(|record| match decode::<VmRecord>(record) {
+                Ok(vm) => Some((vm, record.version)),
+                Err(error) => {
+                    tracing::error!(%error, "a record is left out");
+                    None
+                }
+            });
+        Ok(parsed.collect())
     }
 
     /// A VM's record with its version, also of one that is gone.
@@ -144,6 +154,11 @@ impl Registry {
             display_name: None,
             remark: String::new(),
             tags: Default::default(),
+            hostname: None,
+            ssh_keys: Vec::new(),
+            os: None,
+            group: None,
+            settings: Default::default(),
             image: None,
             flavor: None,
             admin_user: None,

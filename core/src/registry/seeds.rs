@@ -1,9 +1,12 @@
 //! Images and flavors that the configuration names. Each is stored once under an id computed from its name,
 //! so that its number and short id stay the same over restarts and on every gateway.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Registry, decode, encode};
+use super::entries::{entry_write, read_entry};
+use super::{Registry, encode};
 use crate::error::{ErrorKind, Result};
 use crate::model::{
     Area, BackendId, Billing, EntryState, Flavor, FlavorId, Image, ImageId, ImageKind, ImageLocation, Purpose,
@@ -94,7 +97,7 @@ impl Registry {
         loop {
             let old = self.store.get(RecordKind::Image, &id.simple()).await?;
             let expect = expectation(old.as_ref());
-            let old: Option<Image> = old.as_ref().map(decode).transpose()?;
+            let old: Option<Image> = old.as_ref().map(read_entry).transpose()?.flatten();
             let number = match (seed.number, &old) {
                 (Some(number), _) => number,
                 (None, Some(old)) => old.number,
@@ -103,7 +106,7 @@ impl Registry {
             // A number has one image, and a configured number is the site's will: who had it gets another one.
             let mut writes = vec![self.holder(&format!("image-number:{number}"), &id).await?];
             for other in self.store.load(RecordKind::Image).await? {
-                let mut moved: Image = decode(&other)?;
+                let Ok(Some(mut moved)) = read_entry::<Image>(&other) else { continue };
                 if moved.number == number && moved.id != id {
                     moved.number = self.free_image_number().await?;
                     tracing::warn!(
@@ -112,16 +115,11 @@ impl Registry {
                         by = seed.name,
                         "an image lost its number"
                     );
-                    writes.push(replacement(&other, &moved)?);
+                    writes.push(entry_write(&moved, Expect::Version(other.version))?);
                 }
             }
             let image = image(number, old);
-            writes.push(Write {
-                kind: RecordKind::Image,
-                key: id.simple(),
-                expect,
-                value: Some(encode(&image)?),
-            });
+            writes.push(entry_write(&image, expect)?);
             match self.store.commit(writes).await {
                 Ok(_) => return Ok(image),
                 Err(error) if error.kind == ErrorKind::Conflict => {}
@@ -132,7 +130,7 @@ impl Registry {
 
     /// The write that notes whose an alias is. Two gateways that give one alias to two objects at the same time
     /// meet here.
-    async fn holder<I: Serialize>(&self, alias: &str, id: &I) -> Result<Write> {
+    pub(crate) async fn holder<I: Serialize>(&self, alias: &str, id: &I) -> Result<Write> {
         let held = self.store.get(RecordKind::Alias, alias).await?;
         Ok(Write {
             kind: RecordKind::Alias,
@@ -143,12 +141,13 @@ impl Registry {
     }
 
     /// The next number that no image has: the configuration may have named some.
-    async fn free_image_number(&self) -> Result<u64> {
+    pub(crate) async fn free_image_number(&self) -> Result<u64> {
         let taken = self.store.load(RecordKind::Image).await?;
-        let taken = taken
+        // What cannot be read, or was removed, has no number.
+        let taken: HashSet<u64> = taken
             .iter()
-            .map(|record| Ok(decode::<Image>(record)?.number))
-            .collect::<Result<Vec<_>>>()?;
+            .filter_map(|record| Some(read_entry::<Image>(record).ok()??.number))
+            .collect();
         loop {
             let number = self.store.allocate("image-number", 1).await?;
             if !taken.contains(&number) {
@@ -167,7 +166,7 @@ impl Registry {
         loop {
             let old = self.store.get(RecordKind::Flavor, &id.simple()).await?;
             let expect = expectation(old.as_ref());
-            let old: Option<Flavor> = old.as_ref().map(decode).transpose()?;
+            let old: Option<Flavor> = old.as_ref().map(read_entry).transpose()?.flatten();
             let short_id = match (&seed.short_id, &old) {
                 (Some(short_id), _) => short_id.clone(),
                 (None, Some(old)) => old.short_id.clone(),
@@ -175,7 +174,7 @@ impl Registry {
             };
             let mut writes = vec![self.holder(&format!("flavor-short:{short_id}"), &id).await?];
             for other in self.store.load(RecordKind::Flavor).await? {
-                let mut moved: Flavor = decode(&other)?;
+                let Ok(Some(mut moved)) = read_entry::<Flavor>(&other) else { continue };
                 if moved.short_id == short_id && moved.id != id {
                     moved.short_id = random_text(10);
                     tracing::warn!(
@@ -184,7 +183,7 @@ impl Registry {
                         by = seed.name,
                         "a flavor lost its id"
                     );
-                    writes.push(replacement(&other, &moved)?);
+                    writes.push(entry_write(&moved, Expect::Version(other.version))?);
                 }
             }
             let flavor = Flavor {
@@ -206,12 +205,7 @@ impl Registry {
                 seeded: true,
                 ..old.unwrap_or_else(|| Flavor::new(seed.name.clone(), seed.vcpus, seed.memory, None))
             };
-            writes.push(Write {
-                kind: RecordKind::Flavor,
-                key: id.simple(),
-                expect,
-                value: Some(encode(&flavor)?),
-            });
+            writes.push(entry_write(&flavor, expect)?);
             match self.store.commit(writes).await {
                 Ok(_) => return Ok(flavor),
                 Err(error) if error.kind == ErrorKind::Conflict => {}
@@ -223,13 +217,4 @@ impl Registry {
 
 fn expectation(old: Option<&Record>) -> Expect {
     old.map_or(Expect::Absent, |record| Expect::Version(record.version))
-}
-
-fn replacement<T: Serialize>(old: &Record, new: &T) -> Result<Write> {
-    Ok(Write {
-        kind: old.kind,
-        key: old.key.clone(),
-        expect: Expect::Version(old.version),
-        value: Some(encode(new)?),
-    })
 }

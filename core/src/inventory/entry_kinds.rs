@@ -433,8 +433,16 @@ impl Entry for ApiKey {
         caller.account == Some(self.account)
     }
 
+    async fn admit(&mut self, registry: &Registry) -> Result<Vec<Write>> {
+        Ok(vec![registry.holder(&format!("api-key:{}", self.hash), &self.id).await?])
+    }
+
     fn check(&self, _: &Snapshot) -> Result<()> {
         Ok(())
+    }
+
+    fn check_edit(&self, _: &Self) -> Result<()> {
+        Err(Error::new(ErrorKind::Forbidden, "an API key is never changed").about(ApiKeyId::NOUN, self.id))
     }
 
     fn index(next: &mut Snapshot, old: Option<&Arc<Self>>, new: Option<&Arc<Self>>, _: &dyn Fn() -> u64) {

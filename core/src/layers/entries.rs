@@ -37,6 +37,17 @@ impl Core {
         }
     }
 
+    /// As [`Core::entry`], but only if the inventory knows it: for places that cannot wait.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn known_entry<T: Entry>(&self, caller: &Caller, id: T::Id) -> Result<Arc<T>> {
+        let known = self.now().entry::<T>(id).cloned();
+        known
+            .filter(|entry| entry.seen_by(caller))
+            .ok_or_else(|| unknown::<T>(id))
+    }
+
     /// All entries of a kind that the caller may see, in the order of their ids.
     pub fn entries<T: Entry>(&self, caller: &Caller) -> Vec<Arc<T>> {
         let now = self.now();

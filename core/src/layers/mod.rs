@@ -1,5 +1,6 @@
 //! The layers between a frontend and the work, stacked in one readable function: [`Core::submit`].
 
+mod accounts;
 mod audit;
 mod authorise;
 mod capable;
@@ -17,13 +18,15 @@ use std::time::{Duration, Instant};
 
 pub(crate) use create::distinct_name;
 pub use create::{ConsoleChoice, CreateRequest, GuestLogin, random_name};
+pub use stillborn::{MOST_PER_SOURCE, MOST_STILLBORN, Origin, forget_calls};
+pub(crate) use stillborn::stored_call;
 
 use crate::backend::{Backend, CallContext, Console, VmRef};
 use crate::command::{COMMAND_VERSION, Command, WhenBusy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inventory::{Inventory, Snapshot};
 use crate::jobs::Engine;
-use crate::model::{Hook, BackendId, Caller, Job, JobId, JobState, Timestamp, Vm, VmId, VmRecord};
+use crate::model::{BackendId, Caller, Hook, Job, JobId, JobState, Timestamp, Vm, VmId, VmRecord};
 use crate::query;
 use crate::registry::Registry;
 use crate::secret::{Keyring, Sealed, Secret};
@@ -114,6 +117,7 @@ pub struct Core {
     keyring: Arc<Keyring>,
     policy: Policy,
     holds: holds::Holds,
+    stillborn: stillborn::Shares,
 }
 
 impl Core {
@@ -134,6 +138,7 @@ impl Core {
             keyring,
             policy,
             holds: holds::Holds::default(),
+            stillborn: stillborn::Shares::default(),
         })
     }
 

@@ -1,34 +1,14 @@
-//! Accounts and sessions: who may sign in, and which tokens are alive. Tokens are kept as SHA-256 only.
-//!
-//! Beside each session's own record there is one list for each account, written in the same transaction, so that a
-//! sign-in can bound its account's sessions without reading everybody's.
+//! Accounts: who may sign in.
 
 use std::sync::LazyLock;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::{Registry, decode, encode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Account, AccountId, Role, TenantId, Timestamp};
-use crate::secret::{PasswordForm, Secret, Verifier, random_text, sha256_hex, verifiers, verify};
+use crate::model::{Account, AccountId, AccountInfo, ApiKey, ApiKeyId, Role, TenantId, Timestamp};
+use crate::secret::{PasswordForm, Secret, Verifier, verifiers, verify};
 use crate::store::{Expect, RecordKind, Write};
-
-/// How many live sessions one account may have; the one that ends first gives way to a new one.
-const SESSIONS_PER_ACCOUNT: usize = 500;
-/// How often a session is tried to be stored while others sign in to the same account.
-const TRIES: usize = 64;
-
-/// A live session.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Session {
-    /// The account's name.
-    pub account: String,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it ends.
-    pub expires: Timestamp,
-}
 
 /// What a new account is made of.
 #[derive(Debug)]
@@ -102,18 +82,42 @@ impl Registry {
         found.as_ref().map(decode).transpose()
     }
 
-    /// Signs in: checks what the client sent in `form` and opens a session that lives for `life`. Returns the
-    /// account and the token, which is not kept.
+    /// All accounts, without proofs of passwords. One that this release cannot read is left out.
     ///
     /// # Errors
-    /// `Unauthenticated`, the same for an unknown name and a wrong password.
-    pub async fn sign_in(
-        &self,
-        name: &str,
-        form: PasswordForm,
-        sent: Secret,
-        life: std::time::Duration,
-    ) -> Result<(Account, Secret, Session)> {
+    /// Those of the store.
+    pub async fn accounts(&self) -> Result<Vec<AccountInfo>> {
+        let records = self.store.load(RecordKind::Account).await?;
+        let accounts = records.iter().filter_map(|record| match decode::<Account>(record) {
+            Ok(account) => Some(AccountInfo::from(&account)),
+            Err(error) => {
+                tracing::error!(%error, "an account is left out");
+                None
+            }
+        });
+        Ok(accounts.collect())
+    }
+
+    /// The API key with this SHA-256 (lower-case hex), with its version.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn api_key_of_hash(&self, hash: &str) -> Result<Option<(ApiKey, u64)>> {
+        let alias = self
+            .store
+            .get(RecordKind::Alias, &format!("api-key:{hash}"))
+            .await?;
+        match alias.as_ref().map(decode::<ApiKeyId>).transpose()? {
+            Some(id) => self.entry(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The account named `name`, if what the client sent in `form` proves its password.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, the same for an unknown name and a wrong password; those of the store.
+    pub async fn check_password(&self, name: &str, form: PasswordForm, sent: Secret) -> Result<Account> {
         let refused = || Error::new(ErrorKind::Unauthenticated, "wrong account name or password");
         let account = self.account(name).await?;
         // As many at once as leave a core for everything else; the others wait their turn without a thread.
@@ -132,135 +136,7 @@ impl Registry {
             .map_err(|_| Error::internal("hashing was interrupted"))?;
         drop(turn);
         fits.map_err(|_| refused())?;
-        let account = account.ok_or_else(refused)?;
-        let created = Timestamp::now();
-        let expires = created
-            .checked_add(life)
-            .map_err(|_| Error::internal("a session's life is beyond the calendar"))?;
-        let session = Session {
-            account: account.name.clone(),
-            created,
-            expires,
-        };
-        let token = self.store_session(&session).await?;
-        Ok((account, token, session))
-    }
-
-    /// Stores a session under a new token, and drops the account's stale ones and, if it has too many, oldest.
-    async fn store_session(&self, session: &Session) -> Result<Secret> {
-        let list_key = format!("sessions:{}", session.account);
-        let mut last = None;
-        for _ in 0..TRIES {
-            let token = Secret::new(random_text(22));
-            let key = sha256_hex(token.expose());
-            let old = self.store.get(RecordKind::Setting, &list_key).await?;
-            let expect = old
-                .as_ref()
-                .map_or(Expect::Absent, |old| Expect::Version(old.version));
-            let mut listed: Vec<Listed> = old.as_ref().map(decode).transpose()?.unwrap_or_default();
-            listed.sort_by_key(|listed| listed.expires);
-            let stale = listed
-                .iter()
-                .take_while(|listed| listed.expires <= session.created)
-                .count();
-            let surplus = (listed.len() + 1).saturating_sub(SESSIONS_PER_ACCOUNT);
-            let dropped: Vec<Listed> = listed.drain(..stale.max(surplus)).collect();
-            listed.push(Listed {
-                key: key.clone(),
-                expires: session.expires,
-            });
-            let mut writes = vec![
-                Write {
-                    kind: RecordKind::Session,
-                    key,
-                    expect: Expect::Absent,
-                    value: Some(encode(session)?),
-                },
-                Write {
-                    kind: RecordKind::Setting,
-                    key: list_key.clone(),
-                    expect,
-                    value: Some(encode(&listed)?),
-                },
-            ];
-            writes.extend(dropped.into_iter().map(|dropped| removal(dropped.key)));
-            match self.store.commit(writes).await {
-                Ok(_) => return Ok(token),
-                // Somebody else signed in to the same account at the same time.
-                Err(error) if error.kind == ErrorKind::Conflict => last = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::internal("a session was not tried to be stored")))
-    }
-
-    /// Removes the sessions that have expired, of accounts, too, that nobody signs in to any more. Reads all
-    /// sessions: for an hourly round, not for a request. Returns how many it removed.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn purge_sessions(&self) -> Result<usize> {
-        let now = Timestamp::now();
-        let mut stale = Vec::new();
-        for record in self.store.load(RecordKind::Session).await? {
-            // What cannot be read is no session of this release, and its expiry is not known.
-            if decode::<Session>(&record).is_ok_and(|session| session.expires <= now) {
-                stale.push(record.key);
-            }
-        }
-        for batch in stale.chunks(256) {
-            let writes = batch.iter().cloned().map(removal).collect();
-            self.store.commit(writes).await?;
-        }
-        Ok(stale.len())
-    }
-
-    /// The account behind a token.
-    ///
-    /// # Errors
-    /// `Unauthenticated` for an unknown or stale token.
-    pub async fn session(&self, token: &str) -> Result<Account> {
-        self.open_session(token).await.map(|(account, _)| account)
-    }
-
-    /// The account behind a token, and the session itself for callers that remember it until it ends.
-    ///
-    /// # Errors
-    /// `Unauthenticated` for an unknown or stale token.
-    pub async fn open_session(&self, token: &str) -> Result<(Account, Session)> {
-        let stale = || {
-            Error::new(
-                ErrorKind::Unauthenticated,
-                "the session is unknown or has expired, sign in again",
-            )
-        };
-        let record = self
-            .store
-            .get(RecordKind::Session, &sha256_hex(token))
-            .await?
-            .ok_or_else(stale)?;
-        let session: Session = decode(&record)?;
-        if session.expires <= Timestamp::now() {
-            return Err(stale());
-        }
-        let account = self.account(&session.account).await?.ok_or_else(stale)?;
-        Ok((account, session))
-    }
-}
-
-/// A session in its account's list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Listed {
-    key: String,
-    expires: Timestamp,
-}
-
-fn removal(key: String) -> Write {
-    Write {
-        kind: RecordKind::Session,
-        key,
-        expect: Expect::Any,
-        value: None,
+        account.ok_or_else(refused)
     }
 }
 

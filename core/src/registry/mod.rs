@@ -4,6 +4,7 @@
 pub mod accounts;
 mod entries;
 mod seeds;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use entries::read_entry;
 pub use entries::{entry_removal, entry_write};
 pub use seeds::{FlavorSeed, ImageSeed};
+pub use sessions::{MakeToken, Session, SessionOptions, TokenForm};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Planned, TenantId, Timestamp, VmFacts, VmId, VmOrigin, VmRecord};

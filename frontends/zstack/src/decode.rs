@@ -1,19 +1,469 @@
-//! What can be read from a ZStack body before any operation is known.
+//! One call, read: which operation it is, what its wrapper holds, its tags, its query.
+//!
+//! Clients differ in where they put things: an action's parameters stand under its key or under `params`, tags at
+//! the top level or inside the wrapper, the resource's uuid in the path and again in the body. All of that is
+//! brought into the documented form here, before the contract judges it.
 
-use babelvisor_core::frontend::Request;
-use babelvisor_schemas::{JsonLimits, parse_json};
-use serde_json::Value;
+use babelvisor_core::Error;
+use babelvisor_core::frontend::{Request, Routed};
+use babelvisor_core::layers::SubmitOptions;
+use babelvisor_core::model::Caller;
+use babelvisor_schemas::{Contract, JsonLimits, Operation, Part, Remarks, Strictness, parse_json};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
-/// Members that stand beside the action key in any body.
-const BESIDE: [&str; 3] = ["systemTags", "userTags", "params"];
+use crate::error::{self, Fault};
+
+/// Room for a first-boot script in base64 and for long lists of uuids.
+const BODY: JsonLimits = JsonLimits {
+    max_bytes: 1 << 20,
+    max_depth: 16,
+    max_values: 16_384,
+    allow_nul: false,
+};
+/// The wrapper of creations, and of actions in parts of the manual.
+const PARAMS: &str = "params";
+/// Members beside the wrapper.
+const TAGS: [&str; 2] = ["systemTags", "userTags"];
+/// What clients repeat in bodies and queries although the path or a header says it.
+const REPEATED: [&str; 3] = ["uuid", "sessionId", "sessionUuid"];
+
+/// One call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What is asked for.
+    pub(crate) operation: &'static Operation,
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// How its job is to be taken: under which id, and whom its end is told.
+    pub(crate) options: SubmitOptions,
+    /// Path parameters.
+    pub(crate) path: Routed,
+    /// The query, decoded, in its order. Aliases are resolved: `condition` is `q`.
+    pub(crate) query: Vec<(String, String)>,
+    /// What the wrapper holds.
+    pub(crate) body: Map<String, Value>,
+    /// `systemTags`.
+    pub(crate) system_tags: Vec<String>,
+    /// `userTags`.
+    pub(crate) user_tags: Vec<String>,
+    /// The request as it came.
+    pub(crate) request: Request,
+}
+
+impl Call {
+    pub(crate) fn new(
+        operation: &'static Operation,
+        caller: Caller,
+        options: SubmitOptions,
+        path: Routed,
+        request: Request,
+        content: Content,
+    ) -> Self {
+        Self {
+            operation,
+            caller,
+            options,
+            path,
+            query: content.query,
+            body: content.body,
+            system_tags: content.system_tags,
+            user_tags: content.user_tags,
+            request,
+        }
+    }
+
+    /// A path parameter.
+    pub(crate) fn path(&self, name: &str) -> &str {
+        self.path.param(name)
+    }
+
+    /// A path parameter as an id. What cannot be one names nothing: `noun` is not found.
+    pub(crate) fn path_id(&self, name: &str, noun: &str) -> Result<Uuid, Error> {
+        let text = self.path(name);
+        uuid(text).ok_or_else(|| error::no_resource(name, noun, &shown(text)))
+    }
+
+    /// The first value of a query parameter; empty is as good as absent.
+    pub(crate) fn asked(&self, name: &str) -> Option<&str> {
+        let mut named = self.query.iter().filter(|(key, _)| key == name);
+        named
+            .next()
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// All values of a query parameter.
+    pub(crate) fn asked_all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
+        self.query
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A text of the wrapper; empty is as good as absent.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.body
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    }
+
+    /// A text of the wrapper that must be there.
+    pub(crate) fn needed(&self, name: &str) -> Result<&str, Error> {
+        self.text(name)
+            .ok_or_else(|| error::mandatory(&self.operation.id, name))
+    }
+
+    /// A list of texts of the wrapper.
+    pub(crate) fn texts(&self, name: &str) -> Vec<&str> {
+        let items = self.body.get(name).and_then(Value::as_array);
+        items.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// A whole number of the wrapper, however the client spelled it (`1.0`, `8.58E9`).
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
+        let value = self.body.get(name)?;
+        let whole = |number: f64| (number.fract() == 0.0 && number.abs() < 9.0e15).then_some(number as i64);
+        value.as_i64().or_else(|| value.as_f64().and_then(whole))
+    }
+
+    /// A flag of the wrapper.
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        self.body.get(name).and_then(Value::as_bool)
+    }
+
+    /// An id of the wrapper that names a `noun`; none if the member is absent.
+    pub(crate) fn id(&self, name: &str, noun: &str) -> Result<Option<Uuid>, Error> {
+        let named = self
+            .text(name)
+            .map(|text| uuid(text).ok_or_else(|| error::no_resource(name, noun, &shown(text))));
+        named.transpose()
+    }
+
+    /// An id of the wrapper that must be there.
+    pub(crate) fn needed_id(&self, name: &str, noun: &str) -> Result<Uuid, Error> {
+        self.id(name, noun)?
+            .ok_or_else(|| error::mandatory(&self.operation.id, name))
+    }
+
+    /// The ids of a list of the wrapper.
+    pub(crate) fn ids(&self, name: &str, noun: &str) -> Result<Vec<Uuid>, Error> {
+        let texts = self.texts(name).into_iter();
+        texts
+            .map(|text| uuid(text).ok_or_else(|| error::no_resource(name, noun, &shown(text))))
+            .collect()
+    }
+}
+
+/// What a request holds besides its headers, in the documented form and judged.
+pub(crate) struct Content {
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) body: Map<String, Value>,
+    pub(crate) system_tags: Vec<String>,
+    pub(crate) user_tags: Vec<String>,
+    /// What was taken and does not do all that its client may expect.
+    pub(crate) remarks: Remarks<'static>,
+    /// What the call fails with before it is begun.
+    pub(crate) refusal: Option<Error>,
+}
+
+/// 32 hexadecimal digits as an id.
+pub(crate) fn uuid(text: &str) -> Option<Uuid> {
+    let plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| Uuid::try_parse(text).ok()).flatten()
+}
+
+/// The original's name of an operation's message.
+pub(crate) fn message(id: &str) -> String {
+    format!("API{id}Msg")
+}
+
+/// A client's text as an error may repeat it.
+fn shown(text: &str) -> String {
+    text.chars()
+        .filter(|letter| !letter.is_control())
+        .take(64)
+        .collect()
+}
+
+/// The body as JSON; an empty one is `{}`.
+pub(crate) fn body(request: &Request) -> Result<Map<String, Value>, Fault> {
+    if request.body.is_empty() {
+        return Ok(Map::new());
+    }
+    match parse_json(&request.body, BODY) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(_) => Err(Fault::bad_request("the body must be a JSON object")),
+        Err(fault) => Err(Fault::bad_request(fault.to_string())),
+    }
+}
 
 /// The action key of a body: its only top-level key that is not a tag list. `None` if there is none.
-pub(crate) fn action_key(request: &Request) -> Option<String> {
-    let Ok(Value::Object(members)) = parse_json(&request.body, JsonLimits::default()) else {
-        return None;
+pub(crate) fn action_key(body: &Map<String, Value>) -> Option<&str> {
+    body.keys()
+        .map(String::as_str)
+        .find(|key| !TAGS.contains(key) && *key != PARAMS)
+        .or_else(|| body.contains_key(PARAMS).then_some(PARAMS))
+}
+
+/// Reads what a request holds.
+///
+/// # Errors
+/// Faults of the REST layer: a query that is no text, members of a wrong type.
+pub(crate) fn content(
+    contract: &'static Contract,
+    operation: &'static Operation,
+    strictness: Strictness,
+    request: &Request,
+    body: Map<String, Value>,
+) -> Result<Content, Fault> {
+    let mut refusal = None;
+    let wrapper = operation.action.as_deref().unwrap_or(PARAMS);
+    let canonical = Value::Object(canonical(operation, wrapper, body));
+    let (judged, verdict) = operation.normalise(Part::Body, canonical.clone());
+    if let Err(violations) = verdict {
+        refusal = Some(error::violated(&operation.id, &violations)?);
+    }
+    let query = query(request)?;
+    let as_object = Value::Object(query_object(&query));
+    let (_, verdict) = operation.normalise(Part::Query, as_object.clone());
+    if let (Err(violations), None) = (verdict, &refusal) {
+        refusal = Some(error::violated(&operation.id, &violations)?);
+    }
+    let remarks = Remarks::of(
+        contract,
+        operation,
+        strictness,
+        &[(Part::Body, &canonical), (Part::Query, &as_object)],
+    );
+    if let (Some(violation), None) = (remarks.refusal(), &refusal) {
+        refusal = Some(error::violated(&operation.id, &[violation])?);
+    }
+    let Value::Object(mut judged) = judged else {
+        return Err(Fault::bad_request("the body must be a JSON object"));
     };
+    let mut tags = |name: &str| match judged.get(name) {
+        Some(list) => list_of_text(list),
+        None => query
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
+            .collect(),
+    };
+    let (system_tags, user_tags) = (tags("systemTags"), tags("userTags"));
+    let body = match judged.remove(wrapper) {
+        Some(Value::Object(members)) => members,
+        _ => Map::new(),
+    };
+    Ok(Content {
+        query,
+        body,
+        system_tags,
+        user_tags,
+        remarks,
+        refusal,
+    })
+}
+
+/// The body in the documented form: the parameters under the documented wrapper, tags beside it, repetitions left
+/// out. Whatever else stands at the top level is kept, so that it can be complained about.
+fn canonical(operation: &Operation, wrapper: &str, mut body: Map<String, Value>) -> Map<String, Value> {
+    let aliases = operation.action_aliases.iter().map(String::as_str);
+    let spellings: Vec<&str> = std::iter::once(wrapper)
+        .chain(aliases)
+        .chain([PARAMS, "", "null"])
+        .collect();
+    let mut inside = spellings.iter().find_map(|key| match body.get(*key) {
+        Some(Value::Object(_)) => body.remove(*key),
+        _ => None,
+    });
+    for key in spellings {
+        // A blank or null wrapper, or a second one.
+        if body.get(key).is_some_and(|value| value.is_null() || value.is_object()) {
+            body.remove(key);
+        }
+    }
+    let mut canonical = Map::new();
+    for tags in TAGS {
+        let within = inside.as_mut().and_then(Value::as_object_mut);
+        let within = within.and_then(|members| members.shift_remove(tags));
+        // The top level wins.
+        let chosen = body.shift_remove(tags).filter(|list| !list.is_null()).or(within);
+        if let Some(list) = chosen.filter(|list| !list.is_null()) {
+            canonical.insert(tags.to_owned(), list);
+        }
+    }
+    if let Some(Value::Object(members)) = &mut inside {
+        for name in REPEATED {
+            if !documents(operation, wrapper, name) {
+                members.shift_remove(name);
+            }
+        }
+    }
+    for name in REPEATED {
+        body.shift_remove(name);
+    }
+    if let Some(inside) = inside {
+        canonical.insert(wrapper.to_owned(), inside);
+    } else if operation.action.is_some() {
+        canonical.insert(wrapper.to_owned(), Value::Object(Map::new()));
+    }
+    canonical.extend(body);
+    canonical
+}
+
+fn documents(operation: &Operation, wrapper: &str, name: &str) -> bool {
+    let field = format!("body.{wrapper}.{name}");
+    operation.documented_fields().contains(&field)
+}
+
+fn list_of_text(value: &Value) -> Vec<String> {
+    let items = value.as_array().into_iter().flatten();
+    items.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The query in its order: blanks for plus signs, percent signs decoded, `condition` as `q`.
+fn query(request: &Request) -> Result<Vec<(String, String)>, Fault> {
+    let pairs = request.query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = match unescape(name)? {
+                name if name == "condition" => "q".to_owned(),
+                name => name,
+            };
+            Ok((name, unescape(value)?))
+        })
+        .filter(|pair| !matches!(pair, Ok((name, _)) if REPEATED.contains(&name.as_str())))
+        .collect()
+}
+
+fn unescape(text: &str) -> Result<String, Fault> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded
+        .map(|text| text.into_owned())
+        .map_err(|_| Fault::bad_request("the query is not UTF-8"))
+}
+
+/// The query as an object; a repeated name is a list.
+fn query_object(pairs: &[(String, String)]) -> Map<String, Value> {
+    let mut members = Map::new();
+    for (name, value) in pairs {
+        match members.get_mut(name) {
+            None => {
+                members.insert(name.clone(), Value::from(value.as_str()));
+            }
+            Some(Value::Array(values)) => values.push(Value::from(value.as_str())),
+            Some(first) => *first = Value::Array(vec![first.take(), Value::from(value.as_str())]),
+        }
+    }
     members
-        .into_iter()
-        .map(|(key, _)| key)
-        .find(|key| !BESIDE.contains(&key.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use babelvisor_schemas::{Dialect, contract};
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(id: &str, query: &str, body: Value) -> Content {
+        let contract = contract(Dialect::Zstack);
+        let operation = contract.operation(id).unwrap();
+        let request = Request {
+            query: query.to_owned(),
+            ..Request::default()
+        };
+        let Value::Object(body) = body else { panic!("an object") };
+        content(contract, operation, Strictness::Warn, &request, body)
+            .ok()
+            .unwrap()
+    }
+
+    #[test]
+    fn an_actions_parameters_stand_under_its_key_under_params_or_nowhere() {
+        for body in [
+            json!({"stopVmInstance": {"type": "cold"}}),
+            json!({"params": {"type": "cold"}}),
+            json!({"": {"type": "cold"}}),
+            json!({"null": {"type": "cold"}}),
+            json!({"stopVmInstance": {"type": "cold", "uuid": "x", "sessionId": "y"}}),
+        ] {
+            let read = read("StopVmInstance", "", body.clone());
+            assert_eq!(read.body.get("type"), Some(&json!("cold")), "{body}");
+            assert_eq!(read.refusal, None, "{body}");
+            assert_eq!(read.remarks.tell(), None, "{body}");
+        }
+        for body in [json!({}), json!({"stopVmInstance": null}), json!({"stopVmInstance": {}})] {
+            let read = read("StopVmInstance", "", body.clone());
+            assert!(read.body.is_empty() && read.refusal.is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn tags_stand_in_two_places_and_the_top_level_wins() {
+        let body = json!({
+            "params": {"name": "a", "systemTags": ["inner"], "userTags": ["kept"]},
+            "systemTags": ["outer"],
+        });
+        let read = read("CreateVmInstance", "", body);
+        assert_eq!(read.system_tags, ["outer"]);
+        assert_eq!(read.user_tags, ["kept"]);
+        assert!(!read.body.contains_key("systemTags"));
+    }
+
+    #[test]
+    fn a_missing_field_is_told_in_the_originals_words() {
+        let read = read("CreateVmInstance", "", json!({"params": {}}));
+        assert_eq!(
+            read.refusal.unwrap().detail,
+            "field[name] of message[APICreateVmInstanceMsg] is mandatory, can not be null"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_a_fault_of_the_rest_layer() {
+        let contract = contract(Dialect::Zstack);
+        let operation = contract.operation("StopVmInstance").unwrap();
+        let Value::Object(body) = json!({"stopVmInstance": {"type": 7}}) else {
+            unreachable!()
+        };
+        let fault = content(contract, operation, Strictness::Warn, &Request::default(), body)
+            .err()
+            .unwrap();
+        assert_eq!(fault.outcome.status, 400);
+        assert!(fault.details.contains("field[type]"), "{}", fault.details);
+    }
+
+    #[test]
+    fn a_query_is_decoded_and_condition_is_q() {
+        let read = read(
+            "QueryVmInstance",
+            "condition=name%3Dvm+1&q=state%21=Running&limit=5&sessionId=x",
+            json!({}),
+        );
+        let pairs = [("q", "name=vm 1"), ("q", "state!=Running"), ("limit", "5")];
+        assert_eq!(
+            read.query,
+            pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        assert_eq!(read.refusal, None);
+    }
+
+    #[test]
+    fn only_32_digits_are_a_uuid() {
+        assert!(uuid("8c7a2f0e4b8d4a0cb5c5e1f3d2a19b07").is_some());
+        for text in [
+            "",
+            "8c7a2f0e-4b8d-4a0c-b5c5-e1f3d2a19b07",
+            "8c7a2f0e4b8d4a0cb5c5e1f3d2a19b0",
+            "8c7a2f0e4b8d4a0cb5c5e1f3d2a19b0g",
+        ] {
+            assert_eq!(uuid(text), None, "{text}");
+        }
+    }
 }

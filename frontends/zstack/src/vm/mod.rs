@@ -1,0 +1,96 @@
+//! Machines: one row for each operation, and a file for each family of them.
+
+mod console;
+mod create;
+mod destroy;
+mod inventory;
+mod power;
+mod state;
+mod update;
+
+use std::sync::Arc;
+
+use babelvisor_core::Error;
+use babelvisor_core::model::{Caller, Job, Vm, VmId};
+
+pub(crate) use inventory::Stamp;
+
+use crate::decode::Call;
+use crate::operations::{Row, Told, boxed, job, sync};
+use crate::{Zstack, encode};
+
+/// Every operation on machines that is built.
+pub(crate) const ROWS: &[Row] = &[
+    job(
+        "CreateVmInstance",
+        boxed!(create::create),
+        boxed!(vm_of, told),
+    ),
+    job(
+        "DestroyVmInstance",
+        boxed!(destroy::destroy),
+        boxed!(nothing, told),
+    ),
+    job(
+        "RecoverVmInstance",
+        boxed!(destroy::recover),
+        boxed!(vm_of, told),
+    ),
+    job(
+        "ExpungeVmInstance",
+        boxed!(destroy::expunge),
+        boxed!(nothing, told),
+    ),
+    job("StartVmInstance", boxed!(power::start), boxed!(vm_of, told)),
+    job("StopVmInstance", boxed!(power::stop), boxed!(vm_of, told)),
+    job("RebootVmInstance", boxed!(power::reboot), boxed!(vm_of, told)),
+    job("PauseVmInstance", boxed!(power::pause), boxed!(vm_of, told)),
+    job("ResumeVmInstance", boxed!(power::resume), boxed!(vm_of, told)),
+    job("UpdateVmInstance", boxed!(update::update), boxed!(vm_of, told)),
+    sync("GetVmConsoleAddress", boxed!(console::address)),
+];
+
+impl Zstack {
+    /// The machine that the path names, those in the trash included.
+    ///
+    /// # Errors
+    /// `NotFound` for one that does not exist, or not for this caller.
+    pub(crate) async fn vm_in(&self, call: &Call, parameter: &str) -> Result<Arc<Vm>, Error> {
+        let id = VmId(call.path_id(parameter, VmId::NOUN)?);
+        self.core.vm(&call.caller, id).await.map_err(|mut error| {
+            error.field = Some(parameter.to_owned());
+            error
+        })
+    }
+
+    /// `{"inventory": …}` of a machine as it is now.
+    pub(crate) fn vm_body(&self, vm: &Vm) -> Result<bytes::Bytes, Error> {
+        Ok(encode::inventory(&self.vm_json(&self.core.now(), vm)?))
+    }
+
+    /// The same as a value, for a call that is done at once.
+    pub(crate) fn vm_value(&self, vm: &Vm) -> Result<serde_json::Value, Error> {
+        let machine = serde_json::to_value(self.vm_inventory(&self.core.now(), vm));
+        let machine =
+            machine.map_err(|error| Error::internal(format!("an answer cannot be encoded: {error}")))?;
+        Ok(serde_json::json!({ "inventory": machine }))
+    }
+}
+
+/// A job's machine as it is when the client asks.
+async fn vm_of(zstack: &Zstack, caller: &Caller, job: &Job) -> Result<Told, Error> {
+    let Some(id) = job.command.vm() else {
+        return Ok(Told::Result(encode::nothing()));
+    };
+    match zstack.core.vm(caller, id).await {
+        Ok(vm) => zstack.vm_body(&vm).map(Told::Result),
+        // It is gone since: that the job succeeded is all that there is to tell.
+        Err(_) => Ok(Told::Result(encode::nothing())),
+    }
+}
+
+/// A success without a result.
+#[expect(clippy::unused_async, reason = "it stands in a table of async functions")]
+async fn nothing(_: &Zstack, _: &Caller, _: &Job) -> Result<Told, Error> {
+    Ok(Told::Result(encode::nothing()))
+}

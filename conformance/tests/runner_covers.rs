@@ -103,7 +103,12 @@ fn claims_of_built_operations_are_marked() {
         all.iter()
             .any(|claim| claim.built && claim.id.starts_with("guest.create#"))
     );
-    assert!(claims(Dialect::Zstack).unwrap().iter().all(|claim| !claim.built));
+    assert!(
+        claims(Dialect::KvmTaskFeed)
+            .unwrap()
+            .iter()
+            .all(|claim| !claim.built)
+    );
 }
 
 #[test]

@@ -93,9 +93,15 @@ impl Address {
     }
 
     pub(crate) async fn send(&self, sent: &Sent) -> Result<Got, String> {
-        let path = format!("{}{}", self.prefix, sent.path);
+        let path = format!("{}{}", self.prefix, self.below(&sent.path)?);
         let mut call = http::call(self.socket, &sent.method, &path).deadline(DEADLINE);
-        call = call.header("host", &self.host);
+        if !sent
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
+            call = call.header("host", &self.host);
+        }
         for (name, value) in &sent.headers {
             call = call.header(name, value);
         }
@@ -117,6 +123,19 @@ impl Address {
             answer.text(),
             start.elapsed(),
         ))
+    }
+
+    /// The path of an address that the target gave out itself; a path stays as it is.
+    ///
+    /// # Errors
+    /// The address leads elsewhere. Clients of some originals then cannot follow it.
+    pub(crate) fn below<'a>(&self, address: &'a str) -> Result<&'a str, String> {
+        if !address.contains("://") {
+            return Ok(address);
+        }
+        let own = format!("http://{}{}", self.host, self.prefix);
+        let rest = address.strip_prefix(&own).filter(|rest| rest.starts_with('/'));
+        rest.ok_or_else(|| format!("`{address}` does not lead to {own}, where the request was sent"))
     }
 
     pub(crate) async fn raw(&self, spec: &RawSpec, vars: &Vars) -> Result<Got, String> {
@@ -174,11 +193,11 @@ impl Got {
     }
 }
 
-/// Puts a request together.
+/// Puts a request together; `session` are the headers that it has unless it says otherwise.
 ///
 /// # Errors
 /// A variable that is not set.
-pub(crate) fn prepare(spec: &RequestSpec, vars: &Vars) -> Result<Sent, String> {
+pub(crate) fn prepare(spec: &RequestSpec, vars: &Vars, session: &[(String, String)]) -> Result<Sent, String> {
     let mut path = vars.text(&spec.path)?;
     for (name, value) in &spec.query {
         let value = vars.fill(value)?;
@@ -188,6 +207,11 @@ pub(crate) fn prepare(spec: &RequestSpec, vars: &Vars) -> Result<Sent, String> {
         };
         for value in values {
             let mark = if path.contains('?') { '&' } else { '?' };
+            // Some clients write a name without value and without `=`.
+            if value.is_null() {
+                path.push_str(&format!("{mark}{name}"));
+                continue;
+            }
             let encoded = utf8_percent_encode(&written(&value), PLAIN).to_string();
             path.push_str(&format!("{mark}{name}={encoded}"));
         }
@@ -205,6 +229,8 @@ pub(crate) fn prepare(spec: &RequestSpec, vars: &Vars) -> Result<Sent, String> {
     if body.is_some() && !typed {
         headers.push(("content-type".to_owned(), "application/json".to_owned()));
     }
+    let said = |name: &str| spec.headers.keys().any(|own| own.eq_ignore_ascii_case(name));
+    headers.extend(session.iter().filter(|(name, _)| !said(name)).cloned());
     for (name, value) in &spec.headers {
         let value = vars.text(value)?;
         // An empty value: the header is left out, a default, too.

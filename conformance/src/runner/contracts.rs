@@ -44,7 +44,13 @@ pub(crate) fn request(contract: &'static Contract, sent: &Sent) -> RequestVerdic
                 .into_iter()
                 .flat_map(Map::keys)
                 .find_map(|key| candidates.pick(key));
-            match named.or_else(|| candidates.general()) {
+            // An address with a single operation needs no key: some clients send a blank one.
+            let mut all = candidates.operations();
+            let only = match (all.next(), all.next()) {
+                (Some(only), None) => only.action.as_deref().and_then(|key| candidates.pick(key)),
+                _ => None,
+            };
+            match named.or_else(|| candidates.general()).or(only) {
                 Some(found) => found,
                 None => {
                     problems.push("request: its body names no operation of this address".to_owned());
@@ -160,6 +166,8 @@ fn query_text(value: &str) -> String {
 pub(crate) enum Tone {
     /// A good answer.
     Good,
+    /// Work began, or goes on: neither good nor bad yet.
+    Accepted,
     /// A failure, with its code where the dialect has one.
     Bad(Option<String>),
 }
@@ -167,7 +175,9 @@ pub(crate) enum Tone {
 /// Whether an answer is good, by the dialect's own mark. Dialects without a code of their own go by the status.
 pub(crate) fn tone(contract: &Contract, status: u16, body: Option<&Value>) -> Tone {
     let by_status = || {
-        if (200..300).contains(&status) {
+        if status == 202 && contract.dialect() == Dialect::Zstack {
+            Tone::Accepted
+        } else if (200..300).contains(&status) {
             Tone::Good
         } else {
             Tone::Bad(None)
@@ -190,7 +200,9 @@ const fn code_places(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::GuestRest => &["/state/sub/code", "/state/code"],
         Dialect::PveOpen => &["/code"],
-        Dialect::KvmTaskFeed | Dialect::V1Compute | Dialect::Zstack => &[],
+        Dialect::V1Compute => &["/scode"],
+        Dialect::Zstack => &["/error/code"],
+        Dialect::KvmTaskFeed => &[],
     }
 }
 
@@ -202,7 +214,11 @@ pub(crate) fn answer(
     body: Option<&Value>,
 ) -> Vec<String> {
     let mut problems = Vec::new();
+    let plain = status >= 400 && speaks_plainly(contract, status);
     let Some(value) = body else {
+        if plain || tone(contract, status, body) == Tone::Accepted {
+            return problems;
+        }
         let wanted =
             operation.is_some_and(|operation| has_fields(operation.schema(Part::Answer, Layer::Document)));
         if wanted || (status >= 400 && has_fields(contract.errors().body_schema())) {
@@ -210,8 +226,27 @@ pub(crate) fn answer(
         }
         return problems;
     };
+    if plain {
+        problems.push(format!(
+            "answer: status {status} is told in plain text, not in JSON"
+        ));
+    }
+    let location = value.get("location").is_some();
     match tone(contract, status, body) {
+        Tone::Accepted => {
+            if !value
+                .as_object()
+                .is_some_and(|members| members.len() == 1 && location)
+            {
+                problems
+                    .push("answer: work that goes on is told with `location` and nothing else".to_owned());
+            }
+        }
         Tone::Good => {
+            // Clients take any answer with a `location` for work that goes on.
+            if location && contract.dialect() == Dialect::Zstack {
+                problems.push("answer: it has a `location`, and is none that says so with 202".to_owned());
+            }
             let wanted = contract.errors().success().status;
             if !code_places(contract.dialect()).is_empty() && status != wanted {
                 problems.push(format!(
@@ -243,6 +278,12 @@ pub(crate) fn answer(
         }
     }
     problems
+}
+
+/// Whether the dialect tells failures of that status in plain text.
+fn speaks_plainly(contract: &Contract, status: u16) -> bool {
+    let row = contract.errors().row(&status.to_string());
+    row.is_some_and(|row| row.plain_text)
 }
 
 fn has_fields(schema: &Value) -> bool {

@@ -6,7 +6,8 @@
 //!        ╰─────────────┴────────┴─ fails ─╯        what was made is removed, however it went
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use babelvisor_schemas::{Contract, contract};
@@ -14,18 +15,16 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::asked::{expected, kept};
-use super::client::{Address, Got, prepare};
-use super::contracts::{self, Sent, Tone};
+use super::client::{Address, Got};
 use super::corpus::Example;
-use super::diff::{Difference, DifferenceKind};
-use super::example::Golden;
 use super::library::{Library, Named};
 use super::mask::Secrets;
 use super::record::{blank, hidden, shown, unplayed};
 use super::report::{Outcome, ScenarioReport, StepReport};
-use super::scenario::{PollSpec, SchemaKind, Step, Target, duration, line};
+use super::scenario::{Step, Target, line};
+use super::session::{DEFAULT, NOBODY, Sessions, Signed};
 use super::site::Site;
-use super::vars::Vars;
+use super::vars::{Vars, has_variable};
 
 /// What all scenarios of a run share.
 #[derive(Debug)]
@@ -35,13 +34,7 @@ pub(crate) struct Stage {
     pub(crate) site: Site,
     pub(crate) library: Library,
     pub(crate) examples: BTreeMap<String, Vec<Example>>,
-}
-
-/// One exchange, before it is judged.
-struct Scene {
-    sent: Sent,
-    got: Result<Got, String>,
-    golden: Option<Golden>,
+    pub(crate) sessions: Sessions,
 }
 
 impl Stage {
@@ -56,8 +49,41 @@ impl Stage {
             .fixtures
             .iter()
             .filter_map(|name| self.library.fixtures.get(name));
-        let mut needs = std::iter::once(&scenario.needs).chain(fixtures.map(|(_, fixture)| &fixture.needs));
+        let sessions = self
+            .whose(named)
+            .into_iter()
+            .filter_map(|name| self.library.sessions.get(name));
+        let mut needs = std::iter::once(&scenario.needs)
+            .chain(fixtures.map(|(_, fixture)| &fixture.needs))
+            .chain(sessions.map(|(_, session)| &session.needs));
         needs.find_map(|needs| self.site.lacks(needs))
+    }
+
+    /// The sessions that a scenario cannot do without. Where one is named by a variable, any may be meant: those that
+    /// the site has not are then missed when they are asked for.
+    fn whose<'s>(&'s self, named: &'s Named) -> BTreeSet<&'s str> {
+        let own = named.scenario.as_.as_deref().unwrap_or(DEFAULT);
+        let mut all: BTreeSet<&str> = self.library.whose(named).chain([own]).collect();
+        all.retain(|name| *name != NOBODY && !has_variable(name));
+        if !named.scenario.fixtures.is_empty() {
+            all.insert(DEFAULT);
+        }
+        all.retain(|name| self.library.sessions.contains_key(*name));
+        all
+    }
+
+    /// The sessions of a scenario, signed in if nobody did before.
+    async fn signed(&self, named: &Named) -> Result<BTreeMap<String, Arc<Signed>>, String> {
+        let any = self.library.whose(named).any(has_variable);
+        let mut signed = BTreeMap::new();
+        for (name, (_, session)) in &self.library.sessions {
+            let wanted = self.whose(named).contains(name.as_str())
+                || (any && self.site.lacks(&session.needs).is_none());
+            if wanted {
+                signed.insert(name.clone(), self.sessions.get(self, name).await?);
+            }
+        }
+        Ok(signed)
     }
 
     /// Whether nothing else may run meanwhile.
@@ -89,13 +115,17 @@ impl Stage {
         if report.reason.is_some() {
             return report;
         }
-        let mut play = Play {
-            stage: self,
-            contract: contract(self.library.dialect),
-            vars: self.vars(),
-            secrets: Secrets::default(),
-            steps: Vec::new(),
+        let signed = match self.signed(named).await {
+            Ok(signed) => signed,
+            Err(why) => {
+                report.outcome = Outcome::Failed;
+                report.reason = Some(why);
+                return report;
+            }
         };
+        let mut play = Play::new(self);
+        play.own = named.scenario.as_.clone().unwrap_or_else(|| DEFAULT.to_owned());
+        play.join(signed);
         let mut good = match play.all(named).await {
             Ok(good) => good,
             Err(why) => {
@@ -114,13 +144,15 @@ impl Stage {
         report
     }
 
-    fn vars(&self) -> Vars {
+    pub(crate) fn vars(&self) -> Vars {
         let mut vars = Vars::default();
         let random = uuid::Uuid::new_v4();
         let unique: String = random.simple().to_string().chars().take(10).collect();
         // Ten characters that begin with a letter suit every dialect's names.
         vars.set("unique", Value::String(format!("cf{unique}")));
-        vars.set("unknown_uuid", Value::String(uuid::Uuid::new_v4().to_string()));
+        let unknown = uuid::Uuid::new_v4();
+        vars.set("unknown_uuid", Value::String(unknown.to_string()));
+        vars.set("unknown_hex", Value::String(unknown.simple().to_string()));
         let now = jiff::Timestamp::now();
         vars.set("now", Value::from(now.as_second()));
         vars.set("now_ms", Value::from(now.as_millisecond()));
@@ -130,15 +162,65 @@ impl Stage {
 }
 
 /// A scenario on its way.
-struct Play<'s> {
-    stage: &'s Stage,
-    contract: &'static Contract,
-    vars: Vars,
-    secrets: Secrets,
-    steps: Vec<StepReport>,
+pub(crate) struct Play<'s> {
+    pub(crate) stage: &'s Stage,
+    pub(crate) contract: &'static Contract,
+    pub(crate) vars: Vars,
+    pub(crate) secrets: Secrets,
+    pub(crate) steps: Vec<StepReport>,
+    /// The headers of the session that the step at hand uses.
+    pub(crate) headers: Vec<(String, String)>,
+    signed: BTreeMap<String, Arc<Signed>>,
+    /// Whose session steps use that name none.
+    own: String,
 }
 
-impl Play<'_> {
+impl<'s> Play<'s> {
+    pub(crate) fn new(stage: &'s Stage) -> Self {
+        Self {
+            stage,
+            contract: contract(stage.library.dialect),
+            vars: stage.vars(),
+            secrets: Secrets::default(),
+            steps: Vec::new(),
+            headers: Vec::new(),
+            signed: BTreeMap::new(),
+            own: NOBODY.to_owned(),
+        }
+    }
+
+    /// Takes sessions in: what they know is `${sessions.name.…}`, and their secrets are secrets here, too.
+    pub(crate) fn join(&mut self, signed: BTreeMap<String, Arc<Signed>>) {
+        for one in signed.values() {
+            self.secrets.join(&one.secrets);
+        }
+        let known = signed
+            .iter()
+            .map(|(name, one)| (name.clone(), Value::Object(one.vars.clone())));
+        self.vars.set("sessions", Value::Object(known.collect()));
+        self.signed = signed;
+    }
+
+    /// Puts the session on that a step uses.
+    fn put_on(&mut self, step: &Step, own: &str) -> Result<(), String> {
+        let name = self.vars.text(step.as_.as_deref().unwrap_or(own))?;
+        self.headers.clear();
+        match self.signed.get(&name) {
+            Some(signed) => {
+                self.headers.clone_from(&signed.headers);
+                self.vars.set("session", Value::Object(signed.vars.clone()));
+                Ok(())
+            }
+            // A dialect without sessions has no default one either.
+            None if name == NOBODY
+                || (name == DEFAULT && !self.stage.library.sessions.contains_key(DEFAULT)) =>
+            {
+                Ok(())
+            }
+            None => Err(format!("there is no session `{name}` here")),
+        }
+    }
+
     async fn all(&mut self, named: &Named) -> Result<bool, String> {
         let scenario = &named.scenario;
         for name in &scenario.fixtures {
@@ -146,28 +228,30 @@ impl Play<'_> {
                 continue;
             };
             self.set(&fixture.vars)?;
-            if !self.phase("setup", file, &fixture.setup, true).await {
+            if !self.phase("setup", file, &fixture.setup, DEFAULT).await {
                 return Ok(false);
             }
         }
         self.set(&scenario.vars)?;
-        Ok(self.phase("setup", &named.file, &scenario.setup, true).await
-            && self.phase("steps", &named.file, &scenario.steps, true).await)
+        let own = self.own.clone();
+        Ok(self.phase("setup", &named.file, &scenario.setup, &own).await
+            && self.phase("steps", &named.file, &scenario.steps, &own).await)
     }
 
     async fn clean(&mut self, named: &Named) -> bool {
+        let own = self.own.clone();
         let mut good = self
-            .phase("cleanup", &named.file, &named.scenario.cleanup, false)
+            .phase("cleanup", &named.file, &named.scenario.cleanup, &own)
             .await;
         for name in named.scenario.fixtures.iter().rev() {
             if let Some((file, fixture)) = self.stage.library.fixtures.get(name) {
-                good &= self.phase("cleanup", file, &fixture.cleanup, false).await;
+                good &= self.phase("cleanup", file, &fixture.cleanup, DEFAULT).await;
             }
         }
         good
     }
 
-    fn set(&mut self, vars: &serde_json::Map<String, Value>) -> Result<(), String> {
+    pub(crate) fn set(&mut self, vars: &serde_json::Map<String, Value>) -> Result<(), String> {
         for (name, value) in vars {
             let value = self.vars.fill(value)?;
             self.secrets.learn_named(name, &value);
@@ -177,7 +261,14 @@ impl Play<'_> {
     }
 
     /// Runs steps in order. Clean-up goes on after a failure and leaves out what has nothing to remove.
-    async fn phase(&mut self, phase: &'static str, file: &str, steps: &[Spanned<Step>], stop: bool) -> bool {
+    pub(crate) async fn phase(
+        &mut self,
+        phase: &'static str,
+        file: &str,
+        steps: &[Spanned<Step>],
+        own: &str,
+    ) -> bool {
+        let stop = phase != "cleanup";
         let mut good = true;
         for step in steps {
             let place = format!("{file}:{}", line(step));
@@ -221,6 +312,10 @@ impl Play<'_> {
                 if let Some(name) = name {
                     self.vars.set(&name, value);
                 }
+                if let Err(why) = self.put_on(step, own) {
+                    self.complain(phase, &place, why);
+                    return false;
+                }
                 let report = self.step(phase, &place, step).await;
                 let failed = report.failed();
                 self.steps.push(report);
@@ -244,12 +339,13 @@ impl Play<'_> {
         }
     }
 
-    fn complain(&mut self, phase: &'static str, place: &str, why: String) {
+    pub(crate) fn complain(&mut self, phase: &'static str, place: &str, why: String) {
         self.steps.push(StepReport {
             phase,
             place: place.to_owned(),
             name: None,
             operation: None,
+            polled: None,
             good: false,
             exchange: None,
             problems: vec![why],
@@ -284,7 +380,7 @@ impl Play<'_> {
         for (name, value) in &scene.sent.headers {
             self.secrets.learn_named(name, &Value::String(value.clone()));
         }
-        let got = match scene.got {
+        let got = match scene.got.clone() {
             Ok(got) => got,
             Err(why) => {
                 report.exchange = Some(shown(&scene.sent, None));
@@ -298,7 +394,7 @@ impl Play<'_> {
         if let Some(golden) = &scene.golden {
             report.differences.extend(golden.judge(&got));
         }
-        self.judge(step, &scene.sent, &got, &mut report);
+        self.judge(step, &scene, &got, &mut report);
         match expected(&self.vars, &step.expect, &got) {
             Ok(differences) => report.differences.extend(differences),
             Err(why) => report.problems.push(why),
@@ -313,140 +409,6 @@ impl Play<'_> {
             exchange.answer = None;
         }
         report
-    }
-
-    /// Sends what a step says.
-    async fn play(&self, step: &Step, report: &mut StepReport) -> Result<Scene, String> {
-        if let Some(spec) = &step.raw {
-            let sent = Sent {
-                method: "raw".to_owned(),
-                ..Sent::default()
-            };
-            let got = self.stage.address.raw(spec, &self.vars).await;
-            return Ok(Scene {
-                sent,
-                got,
-                golden: None,
-            });
-        }
-        if let Some(poll) = &step.poll {
-            return self.poll(poll, report).await;
-        }
-        let (request, golden) = match (&step.request, &step.example) {
-            (Some(request), _) => (request.clone(), None),
-            (None, Some(spec)) => {
-                let unknown = || {
-                    format!(
-                        "the catalogue has no example {} of {}",
-                        spec.number, spec.operation
-                    )
-                };
-                let operation = self.contract.operation(&spec.operation).ok_or_else(unknown)?;
-                let examples = self.stage.examples.get(&spec.operation).ok_or_else(unknown)?;
-                let example = examples.get(spec.number).ok_or_else(unknown)?;
-                let golden = Golden::new(
-                    spec,
-                    example,
-                    &operation.method,
-                    operation.path.as_str(),
-                    &self.vars,
-                )?;
-                (golden.request.clone(), Some(golden))
-            }
-            (None, None) => return Err("the step sends nothing".to_owned()),
-        };
-        let sent = prepare(&request, &self.vars)?;
-        let got = self.stage.address.send(&sent).await;
-        Ok(Scene { sent, got, golden })
-    }
-
-    /// Repeats a request until its condition turns; a missed deadline is reported with what was still missing.
-    async fn poll(&self, poll: &PollSpec, report: &mut StepReport) -> Result<Scene, String> {
-        let (within, every) = (duration(&poll.within)?, duration(&poll.every)?);
-        let sent = prepare(&poll.request, &self.vars)?;
-        let start = Instant::now();
-        loop {
-            let got = match self.stage.address.send(&sent).await {
-                Ok(got) => got,
-                Err(why) => {
-                    return Ok(Scene {
-                        sent,
-                        got: Err(why),
-                        golden: None,
-                    });
-                }
-            };
-            let (missing, done) = match (&poll.until, &poll.while_) {
-                (Some(until), _) => {
-                    let missing = expected(&self.vars, until, &got)?;
-                    let done = missing.is_empty();
-                    (missing, done)
-                }
-                (None, Some(while_)) => (Vec::new(), !expected(&self.vars, while_, &got)?.is_empty()),
-                (None, None) => (Vec::new(), true),
-            };
-            if done || start.elapsed() >= within {
-                if !done {
-                    report
-                        .problems
-                        .push(format!("it did not come to pass within {}", poll.within));
-                    report.differences.extend(missing);
-                }
-                return Ok(Scene {
-                    sent,
-                    got: Ok(got),
-                    golden: None,
-                });
-            }
-            tokio::time::sleep(every).await;
-        }
-    }
-
-    /// Holds both directions against the contract.
-    fn judge(&self, step: &Step, sent: &Sent, got: &Got, report: &mut StepReport) {
-        let verdict = if step.raw.is_some() {
-            contracts::RequestVerdict {
-                operation: None,
-                problems: Vec::new(),
-            }
-        } else {
-            contracts::request(self.contract, sent)
-        };
-        report.operation = verdict.operation.map(|operation| operation.id.clone());
-        let tone = contracts::tone(self.contract, got.status, got.json.as_ref());
-        report.good = tone == Tone::Good;
-        if step.raw.is_none() && step.unchecked.request.is_none() {
-            if step.broken && verdict.problems.is_empty() {
-                report
-                    .problems
-                    .push("the step says `broken`, but the contract takes the request".to_owned());
-            } else if !step.broken {
-                report.problems.extend(verdict.problems);
-            }
-        }
-        if step.unchecked.answer.is_none() {
-            let found = contracts::answer(self.contract, verdict.operation, got.status, got.json.as_ref());
-            report.problems.extend(found);
-        }
-        let wanted = step.expect.schema;
-        let met = match wanted {
-            None => true,
-            Some(SchemaKind::Answer) => report.good,
-            Some(SchemaKind::Error) => !report.good,
-        };
-        if !met {
-            let (wanted, there) = if report.good {
-                ("a failure", "a good answer")
-            } else {
-                ("a good answer", "a failure")
-            };
-            report.differences.push(Difference {
-                path: "schema".to_owned(),
-                kind: DifferenceKind::OtherValue,
-                expected: wanted.to_owned(),
-                received: there.to_owned(),
-            });
-        }
     }
 
     fn save(&mut self, step: &Step, got: &Got, report: &mut StepReport) {

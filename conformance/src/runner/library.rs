@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use babelvisor_schemas::Dialect;
 
-use super::scenario::{Fixture, Scenario, read};
+use super::scenario::{Fixture, Scenario, Session, read};
+use super::vars::has_variable;
 
 /// The files under `scenarios/`, as they were when the library was built.
 const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
@@ -41,6 +42,7 @@ pub struct Library {
     pub(crate) dialect: Dialect,
     pub(crate) scenarios: Vec<Named>,
     pub(crate) fixtures: BTreeMap<String, (String, Fixture)>,
+    pub(crate) sessions: BTreeMap<String, (String, Session)>,
     pub(crate) untestable: BTreeMap<String, String>,
 }
 
@@ -74,6 +76,7 @@ impl Library {
             dialect,
             scenarios: Vec::new(),
             fixtures: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             untestable: BTreeMap::new(),
         };
         let mut wrong = Vec::new();
@@ -86,6 +89,12 @@ impl Library {
             for fixture in &named.scenario.fixtures {
                 if !library.fixtures.contains_key(fixture) {
                     wrong.push(format!("{}: there is no fixture `{fixture}`", named.file));
+                }
+            }
+            for session in library.whose(named) {
+                let known = library.sessions.contains_key(session) || session == super::session::NOBODY;
+                if !known && !has_variable(session) {
+                    wrong.push(format!("{}: there is no session `{session}`", named.file));
                 }
             }
         }
@@ -110,6 +119,10 @@ impl Library {
             {
                 return Err(format!("{file}: `{id}` needs a reason"));
             }
+        } else if let Some(name) = inside.strip_prefix("sessions/") {
+            let session: Session = read(file, text)?;
+            session.check(file)?;
+            self.sessions.insert(name.to_owned(), (file.to_owned(), session));
         } else if let Some(name) = inside.strip_prefix("fixtures/") {
             let fixture: Fixture = read(file, text)?;
             fixture.check(file)?;
@@ -124,6 +137,26 @@ impl Library {
             });
         }
         Ok(())
+    }
+
+    /// The sessions that a scenario and its fixtures name.
+    pub(crate) fn whose<'l>(&'l self, named: &'l Named) -> impl Iterator<Item = &'l str> {
+        let scenario = &named.scenario;
+        let own = scenario
+            .setup
+            .iter()
+            .chain(&scenario.steps)
+            .chain(&scenario.cleanup);
+        let fixtures = scenario
+            .fixtures
+            .iter()
+            .filter_map(|name| self.fixtures.get(name));
+        let theirs = fixtures.flat_map(|(_, fixture)| fixture.setup.iter().chain(&fixture.cleanup));
+        scenario
+            .as_
+            .as_deref()
+            .into_iter()
+            .chain(own.chain(theirs).filter_map(|step| step.value.as_.as_deref()))
     }
 
     /// The names of the scenarios, with what they say about themselves.

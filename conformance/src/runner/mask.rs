@@ -10,7 +10,7 @@ use serde_json::Value;
 const HIDDEN: &str = "••••";
 
 /// Parts of names that mark a secret, in small letters.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "password",
     "passwd",
     "hostpw",
@@ -19,6 +19,8 @@ const NAMES: [&str; 8] = [
     "authorization",
     "credential",
     "cookie",
+    "apikey",
+    "api_key",
 ];
 
 /// Values shorter than this are hidden only under their own name: hiding every `1` would blind the report.
@@ -49,6 +51,11 @@ impl Secrets {
             Value::Array(items) => items.iter().for_each(|item| self.learn(item)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+
+    /// Takes over what others know.
+    pub(crate) fn join(&mut self, others: &Secrets) {
+        self.0.extend(others.0.iter().cloned());
     }
 
     /// Remembers a value under a name.

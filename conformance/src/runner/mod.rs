@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! library (YAML) ─▶ stage ─▶ scenarios, parallel where they allow ─▶ report ─▶ JSON, JUnit, HTML, terminal
-//!                     ▲                                                ▲
-//!              site: what is there                    covers: what is proved, what is left
+//!                     ▲            ▲                                   ▲
+//!              site: what is there ╰ sessions: signed in once    covers: what is proved, what is left
 //! ```
 
 mod asked;
@@ -16,6 +16,7 @@ mod corpus;
 mod covers;
 mod diff;
 mod example;
+mod exchange;
 mod exec;
 mod html;
 mod junit;
@@ -26,6 +27,7 @@ mod predicate;
 mod record;
 mod report;
 mod scenario;
+mod session;
 mod site;
 mod summary;
 mod vars;
@@ -139,10 +141,12 @@ pub async fn run(
         address,
         kind: options.kind,
         site: options.site,
+        sessions: session::Sessions::of(&library),
         library,
         examples,
     });
-    let scenarios = play(&stage, &wanted, options.parallel, &mut told).await;
+    let mut scenarios = play(&stage, &wanted, options.parallel, &mut told).await;
+    scenarios.extend(stage.sessions.end(&stage).await);
     let (totals, operations) = Report::tally(&scenarios);
     Ok(Report {
         format: 1,

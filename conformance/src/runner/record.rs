@@ -32,6 +32,7 @@ pub(crate) fn blank(phase: &'static str, place: &str, step: &Step) -> StepReport
         place: place.to_owned(),
         name: step.name.clone(),
         operation: None,
+        polled: None,
         good: false,
         exchange: None,
         problems: Vec::new(),

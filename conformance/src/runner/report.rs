@@ -114,6 +114,8 @@ pub struct StepReport {
     pub name: Option<String>,
     /// The operation that it reached.
     pub operation: Option<String>,
+    /// The operation that was asked how far its work is, where it was.
+    pub polled: Option<String>,
     /// Whether the answer was a good one.
     pub good: bool,
     /// What was sent and what came; bodies only where something failed.
@@ -172,16 +174,17 @@ impl Report {
                 Outcome::Skipped => totals.skipped += 1,
             }
             for step in &scenario.steps {
-                let Some(id) = &step.operation else { continue };
-                let line = operations.entry(id.clone()).or_default();
-                line.calls += 1;
-                line.good += usize::from(step.good);
-                let names = match scenario.outcome {
-                    Outcome::Passed => &mut line.passed,
-                    Outcome::Failed | Outcome::Skipped => &mut line.failed,
-                };
-                if !names.contains(&scenario.name) {
-                    names.push(scenario.name.clone());
+                for id in step.operation.iter().chain(&step.polled) {
+                    let line = operations.entry(id.clone()).or_default();
+                    line.calls += 1;
+                    line.good += usize::from(step.good);
+                    let names = match scenario.outcome {
+                        Outcome::Passed => &mut line.passed,
+                        Outcome::Failed | Outcome::Skipped => &mut line.failed,
+                    };
+                    if !names.contains(&scenario.name) {
+                        names.push(scenario.name.clone());
+                    }
                 }
             }
         }

@@ -29,6 +29,9 @@ pub(crate) struct Scenario {
     pub(crate) desc: String,
     #[serde(default)]
     pub(crate) covers: Vec<String>,
+    /// Whose session its own steps use; see [`Session`].
+    #[serde(rename = "as")]
+    pub(crate) as_: Option<String>,
     #[serde(default = "both")]
     pub(crate) targets: Vec<Target>,
     pub(crate) divergence: Option<String>,
@@ -64,14 +67,35 @@ pub(crate) struct Fixture {
     pub(crate) cleanup: Vec<Spanned<Step>>,
 }
 
+/// One signed-in caller, signed in once per run: its headers go with every step that is done `as` it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Session {
+    pub(crate) desc: String,
+    #[serde(default)]
+    pub(crate) needs: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    pub(crate) vars: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) setup: Vec<Spanned<Step>>,
+    /// Header → text, filled when the set-up is through.
+    pub(crate) headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) cleanup: Vec<Spanned<Step>>,
+}
+
 /// One step: one exchange, or several alike.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     pub(crate) name: Option<String>,
+    /// Whose session it uses in place of its scenario's.
+    #[serde(rename = "as")]
+    pub(crate) as_: Option<String>,
     pub(crate) request: Option<RequestSpec>,
     pub(crate) raw: Option<RawSpec>,
     pub(crate) poll: Option<PollSpec>,
+    pub(crate) job: Option<JobSpec>,
     pub(crate) example: Option<ExampleSpec>,
     #[serde(default)]
     pub(crate) expect: Expect,
@@ -84,6 +108,38 @@ pub(crate) struct Step {
     pub(crate) broken: bool,
     #[serde(default)]
     pub(crate) unchecked: Unchecked,
+}
+
+/// A request that is answered 202 with an address, which is asked until the work has ended.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JobSpec {
+    method: String,
+    path: String,
+    #[serde(default)]
+    query: Map<String, Value>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    body: Option<Value>,
+    text: Option<String>,
+    #[serde(default = "two_minutes")]
+    pub(crate) within: String,
+    #[serde(default = "tenth")]
+    pub(crate) every: String,
+}
+
+impl JobSpec {
+    /// The request that begins it.
+    pub(crate) fn request(&self) -> RequestSpec {
+        RequestSpec {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            text: self.text.clone(),
+        }
+    }
 }
 
 /// A request. `body` is JSON, `text` goes out as it is.
@@ -206,6 +262,10 @@ fn minute() -> String {
     "60s".to_owned()
 }
 
+fn two_minutes() -> String {
+    "2m".to_owned()
+}
+
 fn tenth() -> String {
     "100ms".to_owned()
 }
@@ -259,6 +319,28 @@ impl Scenario {
     }
 }
 
+impl Session {
+    /// Checks what the shape alone does not say.
+    pub(crate) fn check(&self, file: &str) -> Result<(), String> {
+        if self.desc.trim().is_empty() {
+            return Err(format!("{file}: `desc` is empty"));
+        }
+        check_needs(&self.needs).map_err(|why| format!("{file}: needs: {why}"))?;
+        if let Some(step) = self
+            .setup
+            .iter()
+            .chain(&self.cleanup)
+            .find(|step| step.value.as_.is_some())
+        {
+            return Err(format!(
+                "{file}:{}: a step of a session is done without one",
+                line(step)
+            ));
+        }
+        check_steps(file, self.setup.iter().chain(&self.cleanup))
+    }
+}
+
 impl Fixture {
     /// Checks what the shape alone does not say.
     pub(crate) fn check(&self, file: &str) -> Result<(), String> {
@@ -294,10 +376,11 @@ impl Step {
             self.request.is_some(),
             self.raw.is_some(),
             self.poll.is_some(),
+            self.job.is_some(),
             self.example.is_some(),
         ];
         if kinds.iter().filter(|there| **there).count() != 1 {
-            return Err("a step has one of `request`, `raw`, `poll` and `example`".to_owned());
+            return Err("a step has one of `request`, `raw`, `poll`, `job` and `example`".to_owned());
         }
         match &self.targets {
             Some(targets) => narrowed(targets, self.divergence.as_deref())?,
@@ -306,11 +389,16 @@ impl Step {
             }
             None => {}
         }
-        if let Some(request) = self.sent()
+        let job = self.job.as_ref().map(JobSpec::request);
+        if let Some(request) = self.sent().or(job.as_ref())
             && request.body.is_some()
             && request.text.is_some()
         {
             return Err("a request has `body` or `text`, not both".to_owned());
+        }
+        if let Some(job) = &self.job {
+            duration(&job.within)?;
+            duration(&job.every)?;
         }
         if let Some(poll) = &self.poll {
             duration(&poll.within)?;

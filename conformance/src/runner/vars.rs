@@ -1,11 +1,15 @@
 //! Variables: `${name}` in any text of a scenario, also `${case.field}` for members and `${now+5}` for sums.
 //!
 //! A text that is one variable and nothing else takes the variable's value with its type; inside a longer text the
-//! value is written out.
+//! value is written out. `${fresh_uuid}` and `${fresh_hex}` are another value each time; `${md5:name}`,
+//! `${sha512:name}` and `${hex:name}` are made from another variable: clients send passwords as digests, and uuids
+//! without hyphens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use md5::Md5;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha512};
 
 /// The variables of one scenario while it runs.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +19,17 @@ impl Vars {
     /// Sets a variable.
     pub(crate) fn set(&mut self, name: &str, value: Value) {
         self.0.insert(name.to_owned(), value);
+    }
+
+    /// The names that are set.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// What was set since the names were `before`.
+    pub(crate) fn since(&self, before: &BTreeSet<String>) -> Map<String, Value> {
+        let fresh = self.0.iter().filter(|(name, _)| !before.contains(*name));
+        fresh.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// The value of `name` or of `name.member.member`.
@@ -85,12 +100,36 @@ impl Vars {
         if let Some(value) = self.get(name) {
             return Ok(value.clone());
         }
+        match name {
+            "fresh_uuid" => return Ok(Value::String(uuid::Uuid::new_v4().to_string())),
+            "fresh_hex" => return Ok(Value::String(uuid::Uuid::new_v4().simple().to_string())),
+            _ => {}
+        }
+        if let Some((function, of)) = name.split_once(':') {
+            let text = super::path::written(&self.known(of)?);
+            return made(function, &text)
+                .map(Value::String)
+                .ok_or_else(|| format!("there is no function `{function}`: md5, sha512 or hex"));
+        }
         let sum = name.split_once('+').and_then(|(name, more)| {
             let number = self.get(name)?.as_i64()?;
             number.checked_add(more.parse().ok()?)
         });
         sum.map(Value::from)
             .ok_or_else(|| format!("the variable `{name}` is not set"))
+    }
+}
+
+/// A text made from another.
+fn made(function: &str, text: &str) -> Option<String> {
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+    match function {
+        "md5" => Some(hex(&Md5::digest(text))),
+        "sha512" => Some(hex(&Sha512::digest(text))),
+        "hex" => Some(text.replace('-', "").to_lowercase()),
+        _ => None,
     }
 }
 
@@ -122,6 +161,37 @@ mod tests {
         vars.set("now", json!(100));
         assert_eq!(vars.fill(&json!("${now+5}")).unwrap(), json!(105));
         assert!(vars.text("${now+x}").is_err());
+    }
+
+    #[test]
+    fn digests_and_bare_uuids_are_made_from_other_variables() {
+        let mut vars = Vars::default();
+        vars.set(
+            "site",
+            json!({"key": "password", "uuid": "01EE4D15-7165-4859-b8d4-d2c3c0ea22c3"}),
+        );
+        let md5 = vars.text("${md5:site.key}").unwrap();
+        assert_eq!(md5, "5f4dcc3b5aa765d61d8327deb882cf99");
+        let sha512 = vars.text("${sha512:site.key}").unwrap();
+        assert!(
+            sha512.starts_with("b109f3bbbc244eb8") && sha512.len() == 128,
+            "{sha512}"
+        );
+        assert_eq!(
+            vars.text("${hex:site.uuid}").unwrap(),
+            "01ee4d1571654859b8d4d2c3c0ea22c3"
+        );
+        assert!(vars.text("${sha3:site.key}").unwrap_err().contains("`sha3`"));
+        assert!(vars.text("${md5:nobody}").unwrap_err().contains("`nobody`"));
+    }
+
+    #[test]
+    fn a_fresh_value_is_another_each_time() {
+        let vars = Vars::default();
+        let one = vars.text("${fresh_hex}").unwrap();
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, vars.text("${fresh_hex}").unwrap());
+        assert_eq!(vars.text("${fresh_uuid}").unwrap().len(), 36);
     }
 
     #[test]

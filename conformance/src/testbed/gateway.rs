@@ -19,7 +19,16 @@ pub struct GatewayBuilder {
     config: Option<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    accounts: Vec<NewAccount>,
     wait_ready: bool,
+}
+
+/// An account as an operator makes it, before the gateway is started.
+#[derive(Debug, Clone)]
+struct NewAccount {
+    name: String,
+    secret: String,
+    arguments: Vec<String>,
 }
 
 impl GatewayBuilder {
@@ -39,6 +48,16 @@ impl GatewayBuilder {
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Makes an account with `babelvisor account add` before the start; `arguments` are the command's further ones.
+    pub fn account(mut self, name: &str, secret: &str, arguments: &[&str]) -> Self {
+        self.accounts.push(NewAccount {
+            name: name.to_owned(),
+            secret: secret.to_owned(),
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        });
         self
     }
 
@@ -82,6 +101,9 @@ impl GatewayBuilder {
         for argument in &self.arguments {
             arguments.push(fill(argument)?);
         }
+        for account in &self.accounts {
+            account.add(&self.binary, directory.path(), &state)?;
+        }
         let setup = Setup {
             binary: self.binary,
             arguments,
@@ -96,6 +118,24 @@ impl GatewayBuilder {
             state,
             directory,
         })
+    }
+}
+
+impl NewAccount {
+    fn add(&self, binary: &Path, directory: &Path, state: &Path) -> Result<()> {
+        let secret = directory.join("account.secret");
+        std::fs::write(&secret, format!("{}\n", self.secret)).map_err(file_error(&secret))?;
+        let mut command = Command::new(binary);
+        command.args(["account", "add", &self.name]).args(&self.arguments);
+        command.arg("--secret-file").arg(&secret);
+        command.arg("--state-dir").arg(state);
+        let config = directory.join("gateway.toml");
+        if config.exists() {
+            command.arg("--config").arg(&config);
+        }
+        let made = super::process::run(&mut command);
+        std::fs::remove_file(&secret).map_err(file_error(&secret))?;
+        made.map(|_| ())
     }
 }
 
@@ -138,6 +178,7 @@ impl Gateway {
         GatewayBuilder {
             binary: binary.into(),
             config: None,
+            accounts: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
             wait_ready: true,

@@ -19,6 +19,7 @@ type Watching = dyn Fn(&str, bool) + Send + Sync;
 pub struct Fake {
     address: std::net::SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
+    heads: Arc<Mutex<Vec<String>>>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -38,18 +39,22 @@ impl Fake {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let remembered = Arc::clone(&seen);
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heads);
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, watch, seen) =
                     (Arc::clone(&answer), Arc::clone(&watch), Arc::clone(&remembered));
+                let heads = Arc::clone(&kept);
                 tokio::spawn(async move {
-                    let _ = exchange(stream, pause, &*answer, &*watch, &seen).await;
+                    let _ = exchange(stream, pause, &*answer, &*watch, &seen, &heads).await;
                 });
             }
         });
         Self {
             address,
             seen,
+            heads,
             serving,
         }
     }
@@ -62,6 +67,11 @@ impl Fake {
     /// Method and path of every request, in order.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// The whole heads of all requests, names of headers in small letters, in order.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
     }
 }
 
@@ -77,6 +87,7 @@ async fn exchange(
     answer: &Answering,
     watch: &Watching,
     seen: &Mutex<Vec<String>>,
+    heads: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     let (head, body) = loop {
@@ -104,6 +115,7 @@ async fn exchange(
     let mut words = head.split_whitespace();
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     seen.lock().unwrap().push(format!("{method} {path}"));
+    heads.lock().unwrap().push(head.clone());
     watch(path, true);
     tokio::time::sleep(pause).await;
     watch(path, false);
@@ -118,13 +130,24 @@ async fn exchange(
 
 /// A folder with these files for guest-rest.
 pub fn folder(files: &[(&str, &str)]) -> TempDir {
+    folder_of(Dialect::GuestRest, files)
+}
+
+/// A folder with these files for a dialect.
+pub fn folder_of(dialect: Dialect, files: &[(&str, &str)]) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let inside = directory.path().join("guest-rest");
-    std::fs::create_dir(&inside).unwrap();
+    let inside = directory.path().join(dialect.name());
     for (name, text) in files {
-        std::fs::write(inside.join(name), text).unwrap();
+        let file = inside.join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
     }
     directory
+}
+
+/// A library of these files.
+pub fn library_of(dialect: Dialect, files: &[(&str, &str)]) -> Library {
+    Library::read(folder_of(dialect, files).path(), dialect).unwrap()
 }
 
 /// The report of a run of these files.

@@ -36,6 +36,13 @@ pub trait HandleKeeper: Send + Sync {
     async fn keep(&self, handle: &str) -> Result<()>;
 }
 
+/// Hears how far a long call has come.
+pub trait ProgressSink: Send + Sync {
+    /// The call has come to `percent`, 0 to 100, of its work. Cheap; from any thread, as often as it changes. What
+    /// is less than before is ignored.
+    fn report(&self, percent: u8);
+}
+
 /// What surrounds one call of a job's step.
 #[derive(Clone)]
 pub struct CallContext {
@@ -49,6 +56,8 @@ pub struct CallContext {
     pub handle: Option<String>,
     /// Where to keep a handle.
     pub keeper: Option<Arc<dyn HandleKeeper>>,
+    /// Where to report progress.
+    pub progress: Option<Arc<dyn ProgressSink>>,
     /// Opens sealed passwords of specs.
     pub keyring: Arc<Keyring>,
 }
@@ -62,6 +71,7 @@ impl CallContext {
             begun: None,
             handle: None,
             keeper: None,
+            progress: None,
             keyring,
         }
     }
@@ -74,6 +84,13 @@ impl CallContext {
         match &self.keeper {
             Some(keeper) => keeper.keep(handle).await,
             None => Ok(()),
+        }
+    }
+
+    /// Reports that the call has come to `percent` of its work.
+    pub fn report(&self, percent: u8) {
+        if let Some(progress) = &self.progress {
+            progress.report(percent);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Babelvisor's core: the canonical model that five legacy dialects are translated into and that every
 //! backend is driven from.
 //!
-//! It knows no HTTP, no hypervisor and no dialect. A frontend hands it commands and queries
+//! It serves no HTTP and knows no hypervisor and no dialect. A frontend hands it commands and queries
 //! ([`Core`](crate::layers::Core)); a backend implements [`backend::Backend`]. How one request flows:
 //!
 //! ```text
@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod jobs;
 pub mod layers;
 pub mod model;
+pub mod outbound;
 pub mod query;
 pub mod registry;
 pub mod secret;

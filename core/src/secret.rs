@@ -192,6 +192,25 @@ impl Keyring {
         }
     }
 
+    /// A digest of `text` that nobody can compute who has not the current key (HMAC-SHA-256), in lower-case hex: for
+    /// texts that hold passwords, which a plain digest would let somebody guess.
+    pub fn fingerprint(&self, text: &str) -> String {
+        const BLOCK: usize = 64;
+        let key = self.keys.get(&self.current);
+        let padded = |pad: u8| {
+            let key = key.iter().flat_map(|key| key.iter().copied());
+            let block = key.chain(std::iter::repeat(0)).take(BLOCK);
+            Zeroizing::new(block.map(|byte| byte ^ pad).collect::<Vec<u8>>())
+        };
+        let inner = sha2::Sha256::new()
+            .chain_update(padded(0x36))
+            .chain_update(text.as_bytes());
+        let outer = sha2::Sha256::new()
+            .chain_update(padded(0x5c))
+            .chain_update(inner.finalize());
+        hex(&outer.finalize())
+    }
+
     /// Seals a secret under the current key.
     ///
     /// # Errors
@@ -323,6 +342,15 @@ mod tests {
         bent.text
             .replace_range(40..41, if &sealed.text[40..41] == "A" { "B" } else { "A" });
         assert!(ring.open(&bent).is_err());
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_hmac_of_rfc_4231() {
+        let mut key = vec![0x0b; 20];
+        key.resize(32, 0);
+        let ring = Keyring::parse(&format!("a:{}", BASE64.encode(key))).unwrap();
+        let expected = "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7";
+        assert_eq!(ring.fingerprint("Hi There"), expected);
     }
 
     #[test]

@@ -145,6 +145,10 @@ fn job(number: u8, moment: u8) -> Job {
         epoch: 0,
         error: None,
         left_behind: Vec::new(),
+        result: None,
+        digest: None,
+        hook: None,
+        note: None,
     }
 }
 

@@ -11,11 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::killpoint;
+use super::progress::Progress;
 use super::undo::Undo;
 use crate::backend::{Backend, CallContext, HandleKeeper, VmRef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inventory::Inventory;
-use crate::model::{Job, Timestamp, VmId};
+use crate::model::{Job, MOST_RESULT, Timestamp, VmId, check_size};
+use crate::outbound::Outbound;
 use crate::registry::Registry;
 use crate::secret::Keyring;
 use crate::store::{Claim, Claimed, JournalEntry, Store};
@@ -86,8 +88,12 @@ pub struct JobContext {
     pub(super) steps: BTreeMap<String, StepTrace>,
     /// Set once the journal says that the job is being undone: why, and whether it was cancelled.
     pub(super) undoing: Option<(Error, bool)>,
+    progress: Arc<Progress>,
+    /// What it says of its success to whoever asked.
+    result: Option<serde_json::Value>,
     /// What it made, once it has.
     pub(super) made: Option<super::run::Made>,
+    outbound: Outbound,
     /// All backends of this gateway, for commands that concern two.
     peers: HashMap<crate::model::BackendId, Arc<dyn Backend>>,
     /// Whether a request to stop comes too late.
@@ -104,6 +110,7 @@ pub(super) struct Surroundings {
     pub(super) inventory: Arc<Inventory>,
     pub(super) keyring: Arc<Keyring>,
     pub(super) backends: HashMap<crate::model::BackendId, Arc<dyn Backend>>,
+    pub(super) outbound: Outbound,
 }
 
 impl JobContext {
@@ -116,6 +123,7 @@ impl JobContext {
             .ok_or_else(|| Error::not_found("backend", &job.backend))?;
         let left = job.deadline.duration_since(Timestamp::now());
         let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        let progress = Progress::new(around.store.clone(), claim.clone(), job.progress);
         let mut context = Self {
             journalled: !job.command.one_step(),
             deadline: Instant::now() + left,
@@ -128,7 +136,10 @@ impl JobContext {
             signals,
             steps: BTreeMap::new(),
             undoing: None,
+            progress,
+            result: None,
             made: None,
+            outbound: around.outbound.clone(),
             peers: around.backends.clone(),
             no_way_back: false,
         };
@@ -271,6 +282,7 @@ impl JobContext {
                     step: step.to_owned(),
                     signals: self.signals.clone(),
                 })),
+                progress: Some(self.progress.clone()),
                 keyring: self.keyring.clone(),
             };
             match call(self.backend.clone(), context).await {
@@ -349,6 +361,41 @@ impl JobContext {
             self.signals.unrecorded.store(true, Ordering::Release);
         }
         written
+    }
+
+    /// Says what the job found or made, for the dialect that answers for it: canonical ids and numbers. Said again
+    /// by a gateway that takes the job over, because only the end stores it.
+    ///
+    /// # Errors
+    /// `Internal` for more than [`MOST_RESULT`] bytes.
+    #[expect(dead_code, reason = "commands that have a result come to use it")]
+    pub(super) fn set_result(&mut self, result: serde_json::Value) -> Result<()> {
+        check_size("the job's result", &result, MOST_RESULT)?;
+        self.result = Some(result);
+        Ok(())
+    }
+
+    /// What was said with [`JobContext::set_result`].
+    pub(super) fn take_result(&mut self) -> Option<serde_json::Value> {
+        self.result.take()
+    }
+
+    /// Says how far the whole job has come, 0 to 99; what is less than before is ignored.
+    #[expect(dead_code, reason = "commands of many steps come to use it")]
+    pub(super) fn progress(&self, percent: u8) {
+        self.progress.reach(percent);
+    }
+
+    /// What the following steps' backend calls report (each 0 to 100) is the part from `from` to `to` of the whole.
+    #[expect(dead_code, reason = "commands of many steps come to use it")]
+    pub(super) fn weigh(&self, from: u8, to: u8) {
+        self.progress.weigh(from, to);
+    }
+
+    /// The client for addresses that users name.
+    #[expect(dead_code, reason = "fetching an image comes to use it")]
+    pub(super) fn outbound(&self) -> &Outbound {
+        &self.outbound
     }
 
     /// From here on the job cannot be taken back: a request to stop comes too late.

@@ -80,13 +80,15 @@ impl Engine {
             error: Some(error),
             left_behind: Vec::new(),
             command: without_secrets(&job.command),
+            result: None,
         };
         let mut last = None;
         for _ in 0..TRIES {
-            let writes = match self.record_after(&job.command, &end).await? {
+            let mut writes = match self.record_after(&job.command, &end).await? {
                 Some((record, version)) => vec![vm_write(&record, Expect::Version(version))?],
                 None => Vec::new(),
             };
+            writes.extend(super::hooks::delivery_of_job(job)?);
             match self.around.store.end_queued(job.id, &end, writes).await {
                 Err(error) if error.kind == ErrorKind::Conflict => last = Some(error),
                 outcome => {

@@ -12,12 +12,14 @@ use tokio::task::JoinSet;
 
 use super::context::{JobContext, Signals, Surroundings};
 use super::ending::{changes_record, without_secrets};
+use super::hooks::delivery_of_job;
 use super::{killpoint, run, undo};
 use crate::backend::Backend;
 use crate::command::WhenBusy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inventory::Inventory;
-use crate::model::{BackendId, Job, JobId, JobState, Timestamp};
+use crate::model::{BackendId, Job, JobId, JobState, MOST_NOTE, Timestamp, check_size};
+use crate::outbound::Outbound;
 use crate::registry::{Registry, vm_write};
 use crate::secret::{Keyring, random_text};
 use crate::store::{Admission, Change, Claim, Claimed, Expect, JobEnd, Submitted, WorkerId, Write};
@@ -31,6 +33,8 @@ pub struct EngineSettings {
     pub workers: usize,
     /// How long a running job may go on after the gateway was told to stop.
     pub drain: Duration,
+    /// The client for web hooks and images; by default it connects to nothing.
+    pub outbound: Outbound,
 }
 
 impl Default for EngineSettings {
@@ -39,6 +43,7 @@ impl Default for EngineSettings {
             lease: Duration::from_secs(10),
             workers: 64,
             drain: Duration::from_secs(20),
+            outbound: Outbound::default(),
         }
     }
 }
@@ -73,6 +78,7 @@ impl Engine {
                 inventory,
                 keyring,
                 backends,
+                outbound: settings.outbound.clone(),
             },
             // Unique per process start: a restarted gateway must not be mistaken for its former self.
             worker: WorkerId(format!("{}-{}", std::process::id(), random_text(12))),
@@ -90,6 +96,11 @@ impl Engine {
         &self.worker
     }
 
+    /// The client for addresses that users name.
+    pub fn outbound(&self) -> &Outbound {
+        &self.around.outbound
+    }
+
     /// Starts claiming, renewing and listening to job changes, until the set is dropped.
     pub fn start(self: &Arc<Self>, changes: mpsc::UnboundedReceiver<Change>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
@@ -104,8 +115,15 @@ impl Engine {
     ///
     /// # Errors
     /// `Busy` when a subject is taken and `when_busy` says so; `Conflict` for a known job id with another
-    /// command, or for records that changed; those of the store. In all cases nothing is accepted.
+    /// request, or for records that changed; `InvalidInput` (field `hook`) for a web hook that would not be posted;
+    /// `Internal` for a note that is too long; those of the store. In all cases nothing is accepted.
     pub async fn submit(self: &Arc<Self>, job: Job, writes: Vec<Write>, when_busy: WhenBusy) -> Result<Job> {
+        if let Some(note) = &job.note {
+            check_size("the job's note", note, MOST_NOTE)?;
+        }
+        if let Some(hook) = &job.hook {
+            self.outbound().check_hook(hook).await?;
+        }
         let connected = self.around.inventory.now().backend_up(&job.backend) && !*self.stopping.borrow();
         let slot = if connected {
             self.slots.clone().try_acquire_owned().ok()
@@ -138,14 +156,10 @@ impl Engine {
                 self.around.inventory.job(&job);
                 Ok(job)
             }
-            Submitted::Known(known) if known.command == job.command && known.tenant == job.tenant => {
-                Ok(*known)
+            Submitted::Known(known) => {
+                let same = known.is_same_request(&job.tenant, job.digest.as_deref(), Some(&job.command));
+                same.then_some(*known).ok_or_else(|| job_id_taken(job.id))
             }
-            Submitted::Known(known) => Err(Error::new(
-                ErrorKind::Conflict,
-                format!("job {} exists already with another command or caller", known.id),
-            )
-            .about("job", known.id)),
         }
     }
 
@@ -174,9 +188,12 @@ impl Engine {
     }
 
     /// Whoever was told of an end must find what it changed: the store may be ahead of our inventory.
-    pub(super) async fn caught_up(&self, job: Job) -> Result<Job> {
-        if job.state.ended() && changes_record(&job.command, job.state) {
-            let record = self.around.registry.vm(job.command.vm()).await?;
+    pub(crate) async fn caught_up(&self, job: Job) -> Result<Job> {
+        if job.state.ended()
+            && changes_record(&job.command, job.state)
+            && let Some(vm) = job.command.vm()
+        {
+            let record = self.around.registry.vm(vm).await?;
             self.around.inventory.records(record.into_iter().collect());
         }
         self.around.inventory.job(&job);
@@ -347,6 +364,7 @@ impl Engine {
                 error: None,
                 left_behind: Vec::new(),
                 command: None,
+                result: context.take_result(),
             },
             Err(error) => {
                 if context.signals.must_leave() {
@@ -371,6 +389,7 @@ impl Engine {
                     error: Some(error),
                     left_behind,
                     command: None,
+                    result: None,
                 }
             }
         };
@@ -385,10 +404,11 @@ impl Engine {
         killpoint::pass(command, "finish", "begin");
         loop {
             let edited = self.record_after(&context.job.command, &end).await?;
-            let writes = match &edited {
+            let mut writes = match &edited {
                 Some((record, version)) => vec![vm_write(record, Expect::Version(*version))?],
                 None => Vec::new(),
             };
+            writes.extend(delivery_of_job(&context.job)?);
             match self.around.store.finish(&context.claim, &end, writes).await {
                 Ok(()) => {
                     if let Some((record, version)) = edited {
@@ -408,13 +428,17 @@ impl Engine {
         }
         killpoint::pass(command, "finish", "done");
         if let Some(error) = &end.error {
-            tracing::warn!(job = %job.id, command, vm = %job.command.vm(), %error, "job ended without success");
+            tracing::warn!(job = %job.id, command, vm = job.command.vm().map(|vm| vm.to_string()), %error, "job ended without success");
         }
         metrics::counter!("gateway_jobs_total", "command" => command, "state" => end.state.as_ref().to_owned())
             .increment(1);
         job.state = end.state;
         job.error = end.error;
         job.left_behind = end.left_behind;
+        job.result = end.result;
+        if job.state == JobState::Succeeded {
+            job.progress = 100;
+        }
         job.ended = Some(Timestamp::now());
         self.around.inventory.job(&job);
         self.heard(&job);
@@ -432,6 +456,12 @@ impl Engine {
     fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<Option<Job>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The client chose a job id that it, or somebody else, has used for another request.
+pub(crate) fn job_id_taken(id: JobId) -> Error {
+    let text = format!("job {id} exists already for another request or caller; choose a new id");
+    Error::new(ErrorKind::Conflict, text).about(JobId::NOUN, id)
 }
 
 fn claimed_job(job: Job, claim: &Claim) -> Job {

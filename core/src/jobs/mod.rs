@@ -16,10 +16,15 @@
 mod context;
 mod ending;
 mod engine;
+mod hooks;
 pub mod killpoint;
+mod progress;
 mod run;
 mod undo;
 
 pub use context::JobContext;
+pub(crate) use engine::job_id_taken;
 pub use engine::{Engine, EngineSettings};
+pub(crate) use hooks::delivery_of_call;
+pub use hooks::{HookEncoder, HookMessage, HookSettings, deliver};
 pub(crate) use run::seed_volume;

@@ -79,6 +79,10 @@ pub enum RecordKind {
     Volume,
     /// Snapshot records, by snapshot id.
     Snapshot,
+    /// Ends of calls that needed no job, by job id.
+    EndedCall,
+    /// Web hooks that are due, by job id.
+    Hook,
 }
 
 /// A stored record.
@@ -219,6 +223,8 @@ pub struct JobEnd {
     pub left_behind: Vec<String>,
     /// The job's secrets are no longer needed: the command to keep instead.
     pub command: Option<crate::command::Command>,
+    /// What it found or made.
+    pub result: Option<serde_json::Value>,
 }
 
 /// A change that somebody made: this process or another gateway on the same store. Changes of one key arrive

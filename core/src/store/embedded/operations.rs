@@ -279,6 +279,7 @@ impl Batch<'_, '_> {
         job.state = end.state;
         job.error = end.error;
         job.left_behind = end.left_behind;
+        job.result = end.result;
         if let Some(command) = end.command {
             job.command = command;
         }

@@ -266,6 +266,10 @@ fn job(id: JobId) -> Job {
         epoch: 0,
         error: None,
         left_behind: Vec::new(),
+        result: None,
+        digest: None,
+        hook: None,
+        note: None,
     }
 }
 

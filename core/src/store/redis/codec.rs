@@ -44,7 +44,7 @@ pub(super) fn join_job(id: JobId, fields: &Fields) -> Result<Option<Job>> {
     let mut job: Map<String, Json> = serde_json::from_str(body).map_err(bad)?;
     for (field, json) in fields {
         match field.as_str() {
-            "command" | "error" | "left_behind" | "epoch" | "progress" => {
+            "command" | "error" | "left_behind" | "result" | "epoch" | "progress" => {
                 job.insert(field.clone(), serde_json::from_str(json).map_err(bad)?);
             }
             "state" | "started" | "ended" => {

@@ -13,7 +13,7 @@
 //! | `meta` | hash | `format`: another one is refused |
 //! | `rec:<kind>` | hash | key → `version:JSON` |
 //! | `counters` | hash | name → last number handed out |
-//! | `job:<id>` | hash | `body` and `command` as JSON; `queue`, `subjects` (by line); what changes: `state epoch worker started ended progress cancel_requested error left_behind`; while unfinished its place in a stream: `stream entry` |
+//! | `job:<id>` | hash | `body` and `command` as JSON; `queue`, `subjects` (by line); what changes: `state epoch worker started ended progress cancel_requested error left_behind result`; while unfinished its place in a stream: `stream entry` |
 //! | `number` | integer | jobs submitted so far |
 //! | `jobs`, `open` | sorted set | all jobs, unfinished jobs, by submission number |
 //! | `ended` | sorted set | ended jobs by their end in µs since 1970: what a purge walks |
@@ -373,6 +373,7 @@ impl Store for RedisStore {
             .arg(end.error.as_ref().map(encode).transpose()?.unwrap_or_default())
             .arg(encode(&end.left_behind)?)
             .arg(end.command.as_ref().map(encode).transpose()?.unwrap_or_default())
+            .arg(end.result.as_ref().map(encode).transpose()?.unwrap_or_default())
             .arg(ended.to_string())
             .arg(ended.as_microsecond());
         push_writes(&mut invocation, &writes);
@@ -429,6 +430,7 @@ impl Store for RedisStore {
             .arg(end.error.as_ref().map(encode).transpose()?.unwrap_or_default())
             .arg(encode(&end.left_behind)?)
             .arg(end.command.as_ref().map(encode).transpose()?.unwrap_or_default())
+            .arg(end.result.as_ref().map(encode).transpose()?.unwrap_or_default())
             .arg(ended.to_string())
             .arg(ended.as_microsecond());
         push_writes(&mut invocation, &writes);

@@ -62,6 +62,10 @@ fn create(password: Option<Sealed>) -> Job {
         epoch: 0,
         error: None,
         left_behind: Vec::new(),
+        result: None,
+        digest: None,
+        hook: None,
+        note: None,
     }
 }
 
@@ -180,6 +184,7 @@ async fn no_key_keeps_an_erased_secret() {
         error: None,
         left_behind: Vec::new(),
         command: Some(create(None).command),
+        result: None,
     };
     store
         .finish(&claim, &end, vec![setting("vm", "{}")])
@@ -250,6 +255,7 @@ async fn an_ended_job_leaves_no_trace_in_lines_and_streams() {
             error: None,
             left_behind: Vec::new(),
             command: None,
+            result: None,
         };
         store.finish(&claim, &end, Vec::new()).await.unwrap();
     }

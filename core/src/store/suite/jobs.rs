@@ -29,6 +29,7 @@ pub(super) async fn a_job_is_submitted_claimed_and_finished(rig: &mut impl Rig) 
         error: Some(Error::not_found("vm", "x")),
         left_behind: vec!["volume y".to_owned()],
         command: None,
+        result: None,
     };
     store.finish(&claimed.claim, &end, Vec::new()).await.unwrap();
     let ended = store.job(job.id).await.unwrap().unwrap();
@@ -203,6 +204,7 @@ pub(super) async fn a_queued_job_ends_with_its_records_or_not_at_all(rig: &mut i
         error: Some(Error::new(ErrorKind::Timeout, "too late")),
         left_behind: Vec::new(),
         command: Some(second.command.clone()),
+        result: None,
     };
     let row = |expect| vec![write("row", expect, "told")];
 

@@ -112,6 +112,10 @@ fn job_on(vm: VmId) -> Job {
         epoch: 0,
         error: None,
         left_behind: Vec::new(),
+        result: None,
+        digest: None,
+        hook: None,
+        note: None,
     }
 }
 
@@ -152,6 +156,7 @@ fn succeeded() -> JobEnd {
         error: None,
         left_behind: Vec::new(),
         command: None,
+        result: None,
     }
 }
 

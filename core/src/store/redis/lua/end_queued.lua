@@ -1,17 +1,19 @@
--- ARGV: prefix, id, state, error or '', left behind, command or '', ended, ended in us, writes.
+-- ARGV: prefix, id, state, error or '', left behind, command or '', result or '', ended,
+-- ended in us, writes.
 local id, state = ARGV[2], ARGV[3]
 local job = P .. 'job:' .. id
 local now = redis.call('HGET', job, 'state')
 if not now then return {'missing'} end
 if now ~= 'queued' then return {'other'} end
-local versions, refused = check_writes(9)
+local versions, refused = check_writes(10)
 if not versions then return refused end
 
-redis.call('HSET', job, 'state', state, 'left_behind', ARGV[5], 'ended', ARGV[7])
+redis.call('HSET', job, 'state', state, 'left_behind', ARGV[5], 'ended', ARGV[8])
 if state == 'cancelled' then redis.call('HSET', job, 'cancel_requested', '1') end
 if ARGV[4] ~= '' then redis.call('HSET', job, 'error', ARGV[4]) end
 if ARGV[6] ~= '' then redis.call('HSET', job, 'command', ARGV[6]) end
-leave(id, ARGV[8])
+if ARGV[7] ~= '' then redis.call('HSET', job, 'result', ARGV[7]) end
+leave(id, ARGV[9])
 event('job', id)
-apply_writes(9, versions)
+apply_writes(10, versions)
 return {'ended'}

@@ -1,4 +1,5 @@
--- ARGV: prefix, id, epoch, worker, state, error or '', left behind, command or '', ended, ended in us, writes.
+-- ARGV: prefix, id, epoch, worker, state, error or '', left behind, command or '', result or '', ended,
+-- ended in us, writes.
 local id, epoch, worker, state = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local job = P .. 'job:' .. id
 if not holds(id, epoch, worker) then
@@ -7,14 +8,15 @@ if not holds(id, epoch, worker) then
   if s and s ~= 'queued' and s ~= 'running' and e == epoch and w == worker then return {'ok'} end
   return {'lost'}
 end
-local versions, refused = check_writes(11)
+local versions, refused = check_writes(12)
 if not versions then return refused end
 
-redis.call('HSET', job, 'state', state, 'left_behind', ARGV[7], 'ended', ARGV[9])
+redis.call('HSET', job, 'state', state, 'left_behind', ARGV[7], 'ended', ARGV[10])
 if ARGV[6] ~= '' then redis.call('HSET', job, 'error', ARGV[6]) end
 if ARGV[8] ~= '' then redis.call('HSET', job, 'command', ARGV[8]) end
+if ARGV[9] ~= '' then redis.call('HSET', job, 'result', ARGV[9]) end
 if state == 'succeeded' then redis.call('HSET', job, 'progress', '100') end
-leave(id, ARGV[10])
+leave(id, ARGV[11])
 event('job', id)
-apply_writes(11, versions)
+apply_writes(12, versions)
 return {'ok'}

@@ -176,10 +176,13 @@ fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
                 babelvisor_pve_open::PveOpen::new(core.clone(), settings),
             )
         }
-        DialectName::V1Compute => (
-            Dialect::V1Compute,
-            Arc::new(babelvisor_v1_compute::V1Compute::new()),
-        ),
+        DialectName::V1Compute => {
+            let settings = config.v1_compute.clone();
+            (
+                Dialect::V1Compute,
+                babelvisor_v1_compute::V1Compute::new(core.clone(), settings),
+            )
+        }
         DialectName::Zstack => (Dialect::Zstack, Arc::new(babelvisor_zstack::Zstack::new())),
         DialectName::KvmTaskFeed => (
             Dialect::KvmTaskFeed,

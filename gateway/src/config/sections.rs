@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) guest_rest: babelvisor_guest_rest::Settings,
     #[serde(rename = "pve-open")]
     pub(crate) pve_open: babelvisor_pve_open::Settings,
+    #[serde(rename = "v1-compute")]
+    pub(crate) v1_compute: babelvisor_v1_compute::Settings,
 }
 
 impl Default for Config {
@@ -57,6 +59,7 @@ impl Default for Config {
             flavor: Vec::new(),
             guest_rest: Default::default(),
             pve_open: Default::default(),
+            v1_compute: Default::default(),
         }
     }
 }
@@ -87,7 +90,8 @@ impl DialectName {
             Self::GuestRest => config.guest_rest.credential.is_none(),
             Self::KvmTaskFeed => true,
             Self::PveOpen => config.pve_open.authentication == babelvisor_pve_open::Switch::Off,
-            Self::V1Compute | Self::Zstack => false,
+            Self::V1Compute => config.v1_compute.is_open(),
+            Self::Zstack => false,
         }
     }
 }

@@ -1,0 +1,75 @@
+//! The life of VMs, one file for each family of operations.
+//!
+//! ```text
+//! words       state, ga_state and action in the dialect's words
+//! belonging   cluster, zone, tenant, group, user of a VM
+//! entry       a VM as lists print it          details, devices   as inspect prints it
+//! filter      which VMs a list shows          counts             how many are in which state
+//! list, inspect, power, removal …             the operations
+//! ```
+//! What is legal in which state is core's table and nobody else's: a call is refused by it before anything is done.
+
+mod batch;
+mod belonging;
+mod counts;
+mod details;
+mod devices;
+mod entry;
+mod filter;
+mod inspect;
+mod list;
+mod power;
+mod removal;
+#[cfg(test)]
+mod testing;
+mod words;
+
+use babelvisor_core::inventory::FragmentCache;
+
+use crate::operations::{Row, row};
+use crate::settings::Settings;
+
+/// What this part of the dialect holds.
+pub(crate) struct Life {
+    /// Encoded entries of the list.
+    entries: FragmentCache<list::Stamp>,
+}
+
+impl Life {
+    /// Holds nothing yet.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            entries: FragmentCache::new(settings.cache_bytes),
+        }
+    }
+}
+
+/// The operations on VMs.
+pub(crate) const ROWS: &[Row] = &[
+    row!("compute.list", list),
+    row!("compute.state_summary", state_summary),
+    row!("compute.inspect", inspect),
+    row!("compute.vm_create_support_config", support_config),
+    row!("compute.start", power),
+    row!("compute.batch_start", batch_power),
+    row!("compute.shutdown", power),
+    row!("compute.batch_shutdown", batch_power),
+    row!("compute.shutoff", power),
+    row!("compute.batch_shutoff", batch_power),
+    row!("compute.reboot", power),
+    row!("compute.batch_reboot", batch_power),
+    row!("compute.reboot_ga", power),
+    row!("compute.batch_reboot_ga", batch_power),
+    row!("compute.reset", power),
+    row!("compute.batch_reset", batch_power),
+    row!("compute.suspend", power),
+    row!("compute.batch_suspend", batch_power),
+    row!("compute.resume", power),
+    row!("compute.batch_resume", batch_power),
+    row!("compute.save", power),
+    row!("compute.batch_save", batch_power),
+    row!("compute.restore", power),
+    row!("compute.batch_restore", batch_power),
+    row!("compute.delete", delete),
+    row!("compute.batch_delete", batch_delete),
+];

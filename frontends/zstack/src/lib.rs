@@ -15,6 +15,7 @@ mod dates;
 mod decode;
 mod encode;
 mod error;
+mod find;
 mod jobs;
 mod operations;
 mod schema;

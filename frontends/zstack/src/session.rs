@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use babelvisor_core::frontend::Request;
 use babelvisor_core::model::{Account, Caller, Timestamp};
+use babelvisor_core::registry::{SessionOptions, TokenForm};
 use babelvisor_core::secret::{PasswordForm, Secret, sha256_hex};
 use babelvisor_core::{Error, ErrorKind};
 use bytes::Bytes;
@@ -136,10 +137,15 @@ impl Zstack {
         };
         let (name, password) = (text("accountName")?, text("password")?);
         let sent = Secret::new(password.to_ascii_lowercase());
+        let options = SessionOptions {
+            token: TokenForm::UuidSimple,
+            life: self.session_life(),
+            renew: true,
+        };
         let (account, token, session) = self
             .core
             .registry()
-            .sign_in(name, PasswordForm::Sha512Hex, sent, self.session_life())
+            .sign_in(name, PasswordForm::Sha512Hex, sent, options)
             .await?;
         let uuid = account.id.simple();
         encode::json_of(&Wrapped {

@@ -80,23 +80,22 @@ impl Index {
     /// The index of `now`, made from this one.
     fn follow(&self, now: &Snapshot) -> Self {
         let mut next = self.clone();
-        for (old, new) in [(&self.visible, &now.by_number), (&self.trash, &now.trash)] {
+        let maps = [(&self.visible, &now.by_number), (&self.trash, &now.trash)];
+        // All that went before all that came: a VM that leaves the trash goes there and comes here.
+        for (old, new) in maps {
             for change in old.diff(new) {
                 match change {
-                    DiffItem::Add(_, vm) => next.add(vm),
-                    DiffItem::Remove(_, vm) => next.remove(vm),
-                    DiffItem::Update { old, new } => {
-                        next.remove(old.1);
-                        next.add(new.1);
-                    }
+                    DiffItem::Remove(_, vm) | DiffItem::Update { old: (_, vm), .. } => next.remove(vm),
+                    DiffItem::Add(..) => {}
                 }
             }
         }
-        // A VM that went to the trash was added there before it was removed here, or the other way round: those that
-        // are there now have the last word.
-        for (old, new) in [(&self.visible, &now.trash), (&self.trash, &now.by_number)] {
-            for vm in moved(old, new) {
-                next.add(vm);
+        for (old, new) in maps {
+            for change in old.diff(new) {
+                match change {
+                    DiffItem::Add(_, vm) | DiffItem::Update { new: (_, vm), .. } => next.add(vm),
+                    DiffItem::Remove(..) => {}
+                }
             }
         }
         next.visible = now.by_number.clone();
@@ -156,20 +155,6 @@ impl Index {
     pub(crate) fn vm<'w>(now: &'w Snapshot, number: u64) -> Option<&'w Arc<Vm>> {
         now.by_number.get(&number).or_else(|| now.trash.get(&number))
     }
-}
-
-/// Those of `new` whose number `old` has and the moment of `old` showed elsewhere.
-fn moved<'n>(
-    old: &'n OrdMap<u64, Arc<Vm>>,
-    new: &'n OrdMap<u64, Arc<Vm>>,
-) -> impl Iterator<Item = &'n Arc<Vm>> {
-    // The trash is small, and one of the two is the trash: walk the smaller one.
-    let few = if old.len() < new.len() { old } else { new };
-    let numbers: Vec<u64> = few.keys().copied().collect();
-    numbers
-        .into_iter()
-        .filter(|number| old.contains_key(number))
-        .filter_map(|number| new.get(&number))
 }
 
 /// Every term that a VM is found by.

@@ -184,8 +184,7 @@ fn condition(text: &str) -> Result<Condition, Error> {
 
 /// The first operator parts field and value: a value may contain more of them. Blanks around the value belong to it.
 fn split(text: &str) -> Option<(&str, Operator, &str)> {
-    let first = text.find(['!', '?', '~', '>', '<', '=']).into_iter();
-    for at in first {
+    if let Some(at) = text.find(['!', '?', '~', '>', '<', '=']) {
         let (name, rest) = text.split_at(at);
         for (symbol, operator) in SYMBOLS {
             if let Some(value) = rest.strip_prefix(symbol) {

@@ -3,9 +3,13 @@
 mod console;
 mod create;
 mod destroy;
-mod inventory;
+mod guest;
+pub(crate) mod inventory;
+mod nic;
 mod power;
-mod state;
+mod recorded;
+pub(crate) mod state;
+mod tags;
 mod update;
 
 use std::sync::Arc;

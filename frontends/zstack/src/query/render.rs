@@ -1,0 +1,114 @@
+//! Rows as JSON. Fields that hold nothing are left out, as the original leaves them out.
+
+use std::fmt::Write as _;
+
+use super::table::{Field, Resource, World};
+use super::value::Value;
+use crate::dates;
+use crate::resources::Row;
+
+/// A whole row: its fields, then what answers show of its relations.
+pub(crate) fn row<'w>(world: &World<'w>, resource: &'static Resource, row: Row<'w>, json: &mut Vec<u8>) {
+    json.push(b'{');
+    let mut first = true;
+    for field in resource.fields {
+        member(world, field, row, &mut first, json);
+    }
+    for relation in resource.relations.iter().filter(|relation| relation.shown) {
+        name(relation.name, &mut first, json);
+        json.push(b'[');
+        for (place, related) in (relation.rows)(world, row).into_iter().enumerate() {
+            if place > 0 {
+                json.push(b',');
+            }
+            self::row(world, relation.to, related, json);
+        }
+        json.push(b']');
+    }
+    json.push(b'}');
+}
+
+/// These fields of a row.
+pub(crate) fn part<'w>(world: &World<'w>, fields: &[&'static Field], row: Row<'w>, json: &mut Vec<u8>) {
+    json.push(b'{');
+    let mut first = true;
+    for field in fields {
+        member(world, field, row, &mut first, json);
+    }
+    json.push(b'}');
+}
+
+/// The classes of a row at `path` and of the rows shown in it, parents first.
+pub(crate) fn classes<'w>(
+    world: &World<'w>,
+    resource: &'static Resource,
+    row: Row<'w>,
+    path: &str,
+    whole: bool,
+    found: &mut Vec<(String, &'static str)>,
+) {
+    found.push((path.to_owned(), resource.class));
+    if !whole {
+        return;
+    }
+    for relation in resource.relations.iter().filter(|relation| relation.shown) {
+        for (place, related) in (relation.rows)(world, row).into_iter().enumerate() {
+            let path = format!("{path}.{}[{place}]", relation.name);
+            classes(world, relation.to, related, &path, whole, found);
+        }
+    }
+}
+
+fn name(name: &str, first: &mut bool, json: &mut Vec<u8>) {
+    if !*first {
+        json.push(b',');
+    }
+    *first = false;
+    json.push(b'"');
+    json.extend_from_slice(name.as_bytes());
+    json.extend_from_slice(b"\":");
+}
+
+fn member<'w>(world: &World<'w>, field: &'static Field, row: Row<'w>, first: &mut bool, json: &mut Vec<u8>) {
+    let value = (field.get)(world, row);
+    if value != Value::Null {
+        name(field.name, first, json);
+        write(world, &value, json);
+    }
+}
+
+fn write(world: &World<'_>, value: &Value<'_>, json: &mut Vec<u8>) {
+    match value {
+        Value::Null => json.extend_from_slice(b"null"),
+        Value::Uuid(id) => {
+            let mut letters = [0; uuid::fmt::Simple::LENGTH];
+            json.push(b'"');
+            json.extend_from_slice(id.simple().encode_lower(&mut letters).as_bytes());
+            json.push(b'"');
+        }
+        Value::Text(text) => quoted(text, json),
+        Value::Number(number) => {
+            let mut digits = String::new();
+            // Writing to text cannot fail.
+            let _ = write!(digits, "{number}");
+            json.extend_from_slice(digits.as_bytes());
+        }
+        Value::Flag(flag) => json.extend_from_slice(if *flag { b"true" } else { b"false" }),
+        Value::Date(at) => quoted(&dates::print(*at, world.zone), json),
+        Value::List(values) => {
+            json.push(b'[');
+            for (place, value) in values.iter().enumerate() {
+                if place > 0 {
+                    json.push(b',');
+                }
+                write(world, value, json);
+            }
+            json.push(b']');
+        }
+    }
+}
+
+fn quoted(text: &str, json: &mut Vec<u8>) {
+    // Text always encodes, and a vector takes whatever comes.
+    let _ = serde_json::to_writer(json, text);
+}

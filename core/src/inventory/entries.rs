@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::{Inventory, Snapshot};
 use crate::error::Result;
 use crate::model::{
-    AffinityGroup, AffinityGroupId, ApiKey, ApiKeyId, BackendId, Caller, DiskOffering, DiskOfferingId, Flavor,
-    FlavorId, GroupId, PoolVolume, ResourceId, SnapshotId, SnapshotRecord, Tag, TagId, TagResource, TenantId,
-    Timestamp, VmGroup, VmId, VolumeId, VolumeRecord,
+    AffinityGroup, AffinityGroupId, ApiKey, ApiKeyId, BackendId, Caller, DiskOffering, DiskOfferingId,
+    Flavor, FlavorId, GroupId, PoolVolume, ResourceId, SnapshotId, SnapshotRecord, Tag, TagId, TagResource,
+    TenantId, Timestamp, VmGroup, VmId, VolumeId, VolumeRecord,
 };
 use crate::query;
 use crate::registry::{Registry, read_entry};
@@ -25,7 +25,9 @@ use crate::store::{Record, RecordKind, Write};
 ///
 /// Stored as JSON under its id. An id that was removed leaves a tombstone in the store and is never given out
 /// again.
-pub trait Entry: Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
+pub trait Entry:
+    Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
+{
     /// Where the store keeps it.
     const KIND: RecordKind;
 
@@ -268,7 +270,11 @@ impl Inventory {
                     version: record.version,
                 }),
                 (None, Ok(_)) => {
-                    tracing::error!(kind = record.kind.as_ref(), key = record.key, "a record's key is no id");
+                    tracing::error!(
+                        kind = record.kind.as_ref(),
+                        key = record.key,
+                        "a record's key is no id"
+                    );
                     None
                 }
                 (_, Err(error)) => {

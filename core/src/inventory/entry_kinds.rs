@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::entries::{Entry, Kind, note, unnote};
 use super::Snapshot;
+use super::entries::{Entry, Kind, note, unnote};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
     AffinityGroup, AffinityGroupId, ApiKey, ApiKeyId, Caller, DiskOffering, DiskOfferingId, Flavor, FlavorId,
-    GroupId, Image, ImageId, ResourceId, SnapshotId, SnapshotRecord, Tag, TagId, TenantId, Timestamp, VmGroup,
-    VolumeId, VolumeRecord,
+    GroupId, Image, ImageId, ResourceId, SnapshotId, SnapshotRecord, Tag, TagId, TenantId, Timestamp,
+    VmGroup, VolumeId, VolumeRecord,
 };
 use crate::registry::Registry;
 use crate::store::{RecordKind, Write};
@@ -360,7 +360,8 @@ impl Entry for VmGroup {
             return Err(Error::invalid("parent", text));
         }
         let siblings = now.entries.vm_groups.values();
-        let mut siblings = siblings.filter(|other| other.parent == self.parent && other.tenant == self.tenant);
+        let mut siblings =
+            siblings.filter(|other| other.parent == self.parent && other.tenant == self.tenant);
         if siblings.any(|other| other.id != self.id && other.name == self.name) {
             let text = format!("a group named {} exists there already", self.name);
             return Err(Error::new(ErrorKind::AlreadyExists, text).about(GroupId::NOUN, &self.name));
@@ -434,7 +435,11 @@ impl Entry for ApiKey {
     }
 
     async fn admit(&mut self, registry: &Registry) -> Result<Vec<Write>> {
-        Ok(vec![registry.holder(&format!("api-key:{}", self.hash), &self.id).await?])
+        Ok(vec![
+            registry
+                .holder(&format!("api-key:{}", self.hash), &self.id)
+                .await?,
+        ])
     }
 
     fn check(&self, _: &Snapshot) -> Result<()> {

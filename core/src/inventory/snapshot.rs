@@ -9,8 +9,8 @@ use imbl::{HashMap, OrdMap};
 use super::entries::Entries;
 use crate::error::Error;
 use crate::model::{
-    AccountInfo, Activity, BackendId, Flavor, Host, HostId, Image, ImageId, JobId, Network, NetworkId, PoolId,
-    StoragePool, TenantId, Timestamp, Vm, VmFacts, VmId,
+    AccountInfo, Activity, BackendId, Flavor, Host, HostId, Image, ImageId, JobId, Network, NetworkId,
+    PoolId, StoragePool, TenantId, Timestamp, Vm, VmFacts, VmId,
 };
 
 /// Whether a backend answers.

@@ -83,7 +83,11 @@ impl Upkeep {
         }
         let accounts = store.load(RecordKind::Account).await?;
         let kept: HashSet<&str> = accounts.iter().map(|record| record.key.as_str()).collect();
-        for name in before.accounts.keys().filter(|name| !kept.contains(name.as_str())) {
+        for name in before
+            .accounts
+            .keys()
+            .filter(|name| !kept.contains(name.as_str()))
+        {
             self.inventory.account(name, None);
         }
         for record in &accounts {

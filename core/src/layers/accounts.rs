@@ -20,7 +20,8 @@ impl Core {
     pub fn accounts(&self, caller: &Caller) -> Vec<Arc<AccountInfo>> {
         let now = self.now();
         let accounts = now.accounts.values();
-        let seen = accounts.filter(|account| caller.role == Role::Admin || caller.account == Some(account.id));
+        let seen =
+            accounts.filter(|account| caller.role == Role::Admin || caller.account == Some(account.id));
         seen.cloned().collect()
     }
 
@@ -87,7 +88,12 @@ impl Core {
     /// # Errors
     /// `Unauthenticated` for a key that is unknown or was removed; those of the store.
     pub async fn session_by_api_key(&self, key: &str) -> Result<Arc<AccountInfo>> {
-        let unknown = || Error::new(ErrorKind::Unauthenticated, "the API key is unknown or was removed");
+        let unknown = || {
+            Error::new(
+                ErrorKind::Unauthenticated,
+                "the API key is unknown or was removed",
+            )
+        };
         let hash = sha256_hex(key);
         let known = self.now().api_key_of_hash(&hash).cloned();
         let key = match known {

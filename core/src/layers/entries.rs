@@ -136,7 +136,8 @@ impl Core {
     /// Makes what was just stored visible here, ahead of the store's own feed.
     fn take_in<T: Entry>(&self, (entry, version): (T, u64)) -> Arc<T> {
         let id = entry.id();
-        self.inventory.entries(vec![Heard::written(entry.clone(), version)]);
+        self.inventory
+            .entries(vec![Heard::written(entry.clone(), version)]);
         // Somebody may have changed or removed it since: the newest is the truth, ours is what was done.
         let now = self.now();
         now.entry::<T>(id).cloned().unwrap_or_else(|| Arc::new(entry))

@@ -88,13 +88,15 @@ impl Registry {
     /// Those of the store.
     pub async fn accounts(&self) -> Result<Vec<AccountInfo>> {
         let records = self.store.load(RecordKind::Account).await?;
-        let accounts = records.iter().filter_map(|record| match decode::<Account>(record) {
-            Ok(account) => Some(AccountInfo::from(&account)),
-            Err(error) => {
-                tracing::error!(%error, "an account is left out");
-                None
-            }
-        });
+        let accounts = records
+            .iter()
+            .filter_map(|record| match decode::<Account>(record) {
+                Ok(account) => Some(AccountInfo::from(&account)),
+                Err(error) => {
+                    tracing::error!(%error, "an account is left out");
+                    None
+                }
+            });
         Ok(accounts.collect())
     }
 

@@ -135,7 +135,10 @@ impl Registry {
             let mut entry = old.clone();
             change(&mut entry)?;
             if entry.id() != id {
-                return Err(Error::internal(format!("a change of {} {id} changed its id", noun::<T>())));
+                return Err(Error::internal(format!(
+                    "a change of {} {id} changed its id",
+                    noun::<T>()
+                )));
             }
             if entry == old {
                 return Ok((entry, version));

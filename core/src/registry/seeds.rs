@@ -106,7 +106,9 @@ impl Registry {
             // A number has one image, and a configured number is the site's will: who had it gets another one.
             let mut writes = vec![self.holder(&format!("image-number:{number}"), &id).await?];
             for other in self.store.load(RecordKind::Image).await? {
-                let Ok(Some(mut moved)) = read_entry::<Image>(&other) else { continue };
+                let Ok(Some(mut moved)) = read_entry::<Image>(&other) else {
+                    continue;
+                };
                 if moved.number == number && moved.id != id {
                     moved.number = self.free_image_number().await?;
                     tracing::warn!(
@@ -174,7 +176,9 @@ impl Registry {
             };
             let mut writes = vec![self.holder(&format!("flavor-short:{short_id}"), &id).await?];
             for other in self.store.load(RecordKind::Flavor).await? {
-                let Ok(Some(mut moved)) = read_entry::<Flavor>(&other) else { continue };
+                let Ok(Some(mut moved)) = read_entry::<Flavor>(&other) else {
+                    continue;
+                };
                 if moved.short_id == short_id && moved.id != id {
                     moved.short_id = random_text(10);
                     tracing::warn!(

@@ -24,7 +24,7 @@ use crate::capability::CapabilitySet;
 use crate::command::PowerAction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    BackendId, GraphicsKind, GuestSetup, JobId, PoolVolume, Screenshot, SnapshotFacts, SnapshotSpec,
+    BackendId, GraphicsKind, GuestSetup, HostId, JobId, PoolVolume, Screenshot, SnapshotFacts, SnapshotSpec,
     Timestamp, Topology, VmChange, VmFacts, VmId, VmSpec, Volume, VolumeSpec,
 };
 use crate::secret::{Keyring, Secret};
@@ -118,6 +118,15 @@ pub struct Console {
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+/// Where a VM moves to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationTarget {
+    /// The host.
+    pub host: HostId,
+    /// The other backend's [`Backend::migration_address`]; none for a host of the same backend.
+    pub address: Option<String>,
 }
 
 /// Where the bytes of an upload come from.
@@ -309,11 +318,11 @@ pub trait Backend: Send + Sync {
         None
     }
 
-    /// Moves a running VM to the host behind `address`, which is the other backend's
-    /// [`Backend::migration_address`] (`vm.migrate`). Disks that both hosts reach at the same place stay, others are
-    /// copied. Gone from here and running there is success; on failure it runs here as before.
-    async fn migrate(&self, call: &CallContext, vm: &VmRef, address: &str) -> Result<()> {
-        let _ = (call, vm, address);
+    /// Moves a running VM to another host (`vm.migrate`). Disks that both hosts reach at the same place stay, others
+    /// are copied. Gone from here and running there is success, and so is being there already; on failure it runs
+    /// here as before.
+    async fn migrate(&self, call: &CallContext, vm: &VmRef, to: &MigrationTarget) -> Result<()> {
+        let _ = (call, vm, to);
         Err(unimplemented_by(self.kind(), "migrate"))
     }
 

@@ -212,7 +212,7 @@ fn the_same_job_id_is_the_same_job_also_when_its_work_has_made_it_illegal() {
         let again = core.submit(&admin(), delete(vm), named.clone()).await.unwrap();
         assert_eq!((again.id, again.state), (first.id, JobState::Succeeded));
         let stranger = core.submit(&user("others"), delete(vm), named).await.unwrap_err();
-        assert_eq!(stranger.kind, ErrorKind::NotFound);
+        assert_eq!(stranger.kind, ErrorKind::Conflict);
     });
 }
 

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::PowerAction;
 use crate::model::{
-    BackendId, ImageId, PoolVolume, SnapshotId, SnapshotSpec, VmChange, VmId, VmSpec, VolumeFormat, VolumeId,
-    VolumeSpec,
+    BackendId, HostId, ImageId, PoolVolume, SnapshotId, SnapshotSpec, VmChange, VmId, VmSpec, VolumeFormat,
+    VolumeId, VolumeSpec,
 };
 
 /// Makes a VM. The caller's record of the VM is stored together with the job.
@@ -167,11 +167,13 @@ pub enum ImageAction {
     },
 }
 
-/// Moves a VM to the host of another backend of the same kind, while it runs.
+/// Moves a VM to another host, of the same backend or of another of the same kind, while it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MigrateVm {
     /// The VM.
     pub vm: VmId,
-    /// Where it goes.
+    /// The backend that it goes to.
     pub to: BackendId,
+    /// The host that it goes to.
+    pub host: HostId,
 }

@@ -91,8 +91,6 @@ pub struct JobContext {
     progress: Arc<Progress>,
     /// What it says of its success to whoever asked.
     result: Option<serde_json::Value>,
-    /// What it made, once it has.
-    pub(super) made: Option<super::run::Made>,
     outbound: Outbound,
     /// All backends of this gateway, for commands that concern two.
     peers: HashMap<crate::model::BackendId, Arc<dyn Backend>>,
@@ -138,7 +136,6 @@ impl JobContext {
             undoing: None,
             progress,
             result: None,
-            made: None,
             outbound: around.outbound.clone(),
             peers: around.backends.clone(),
             no_way_back: false,
@@ -368,7 +365,7 @@ impl JobContext {
     ///
     /// # Errors
     /// `Internal` for more than [`MOST_RESULT`] bytes.
-    #[expect(dead_code, reason = "commands that have a result come to use it")]
+    #[allow(dead_code, reason = "commands that have a result come to use it")]
     pub(super) fn set_result(&mut self, result: serde_json::Value) -> Result<()> {
         check_size("the job's result", &result, MOST_RESULT)?;
         self.result = Some(result);
@@ -381,19 +378,19 @@ impl JobContext {
     }
 
     /// Says how far the whole job has come, 0 to 99; what is less than before is ignored.
-    #[expect(dead_code, reason = "commands of many steps come to use it")]
+    #[allow(dead_code, reason = "commands of many steps come to use it")]
     pub(super) fn progress(&self, percent: u8) {
         self.progress.reach(percent);
     }
 
     /// What the following steps' backend calls report (each 0 to 100) is the part from `from` to `to` of the whole.
-    #[expect(dead_code, reason = "commands of many steps come to use it")]
+    #[allow(dead_code, reason = "commands of many steps come to use it")]
     pub(super) fn weigh(&self, from: u8, to: u8) {
         self.progress.weigh(from, to);
     }
 
     /// The client for addresses that users name.
-    #[expect(dead_code, reason = "fetching an image comes to use it")]
+    #[allow(dead_code, reason = "fetching an image comes to use it")]
     pub(super) fn outbound(&self) -> &Outbound {
         &self.outbound
     }

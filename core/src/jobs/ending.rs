@@ -7,8 +7,7 @@ use super::engine::Engine;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Job, JobId, JobState, Timestamp, VmChange, VmRecord};
-use crate::registry::vm_write;
-use crate::store::{Expect, JobEnd, JobFilter};
+use crate::store::{JobEnd, JobFilter};
 
 /// How often an end is tried again because somebody edited the VM's record at the same time.
 const TRIES: usize = 16;
@@ -84,10 +83,7 @@ impl Engine {
         };
         let mut last = None;
         for _ in 0..TRIES {
-            let mut writes = match self.record_after(&job.command, &end).await? {
-                Some((record, version)) => vec![vm_write(&record, Expect::Version(version))?],
-                None => Vec::new(),
-            };
+            let mut writes = self.aftermath(job, &end).await?.writes()?;
             writes.extend(super::hooks::delivery_of_job(job)?);
             match self.around.store.end_queued(job.id, &end, writes).await {
                 Err(error) if error.kind == ErrorKind::Conflict => last = Some(error),
@@ -103,46 +99,10 @@ impl Engine {
         }
         Err(last.unwrap_or_else(|| Error::internal("a job's end was not tried")))
     }
-
-    /// What the job's end makes of the VM's record; none if the record stays as it is.
-    pub(super) async fn record_after(
-        &self,
-        command: &Command,
-        end: &JobEnd,
-    ) -> Result<Option<(VmRecord, u64)>> {
-        let Some(vm) = command.vm().filter(|_| changes_record(command, end.state)) else {
-            return Ok(None);
-        };
-        let Some((mut record, version)) = self.around.registry.vm(vm).await? else {
-            return Ok(None);
-        };
-        match (command, end.state) {
-            (Command::CreateVm(_), JobState::Succeeded) => {
-                let now = self.around.inventory.now();
-                let facts = now.vms.get(&vm).and_then(|vm| vm.facts.as_ref());
-                record.definition = facts.and_then(|facts| facts.definition.clone());
-                record.planned = None;
-            }
-            (Command::CreateVm(_), JobState::Cancelled) => lay_to_rest(&mut record),
-            (Command::CreateVm(_), _) => {
-                record.fault = end.error.clone();
-                if end.left_behind.is_empty() {
-                    // All is undone: whatever has these names from now on is somebody else's.
-                    record.volumes.clear();
-                }
-            }
-            (Command::DeleteVm(_), _) => lay_to_rest(&mut record),
-            (Command::TrashVm(_), _) => record.trashed_at = Some(Timestamp::now()),
-            (Command::MigrateVm(migrate), _) => record.backend = migrate.to.clone(),
-            (Command::ChangeVm(change), _) => note_changes(&mut record, &change.changes),
-            (Command::Power(_) | Command::Snapshot(_) | Command::Volume(_) | Command::Image(_), _) => {}
-        }
-        Ok(Some((record, version)))
-    }
 }
 
 /// What the registry remembers of settings that a job has changed.
-fn note_changes(record: &mut VmRecord, changes: &[VmChange]) {
+pub(super) fn note_changes(record: &mut VmRecord, changes: &[VmChange]) {
     for change in changes {
         match change {
             VmChange::ConsolePassword { password } => record.console_password = password.clone(),
@@ -177,7 +137,7 @@ const fn is_noted(change: &VmChange) -> bool {
 }
 
 /// The VM is gone; its record keeps its ids from being given out again, but no secrets.
-fn lay_to_rest(record: &mut VmRecord) {
+pub(super) fn lay_to_rest(record: &mut VmRecord) {
     record.gone_at = Some(Timestamp::now());
     record.admin_password = None;
     record.console_password = None;

@@ -20,9 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inventory::Inventory;
 use crate::model::{BackendId, Job, JobId, JobState, MOST_NOTE, Timestamp, check_size};
 use crate::outbound::Outbound;
-use crate::registry::{Registry, vm_write};
+use crate::registry::Registry;
 use crate::secret::{Keyring, random_text};
-use crate::store::{Admission, Change, Claim, Claimed, Expect, JobEnd, Submitted, WorkerId, Write};
+use crate::store::{Admission, Change, Claim, Claimed, JobEnd, Submitted, WorkerId, Write};
 
 /// The engine's clocks and sizes.
 #[derive(Debug, Clone)]
@@ -195,6 +195,9 @@ impl Engine {
         {
             let record = self.around.registry.vm(vm).await?;
             self.around.inventory.records(record.into_iter().collect());
+        }
+        if job.state.ended() {
+            self.catch_up_entries(&job).await?;
         }
         self.around.inventory.job(&job);
         Ok(job)
@@ -403,21 +406,16 @@ impl Engine {
         end.command = without_secrets(&job.command);
         killpoint::pass(command, "finish", "begin");
         loop {
-            let edited = self.record_after(&context.job.command, &end).await?;
-            let mut writes = match &edited {
-                Some((record, version)) => vec![vm_write(record, Expect::Version(*version))?],
-                None => Vec::new(),
-            };
+            let after = self.aftermath(&context.job, &end).await?;
+            let mut writes = after.writes()?;
             writes.extend(delivery_of_job(&context.job)?);
             match self.around.store.finish(&context.claim, &end, writes).await {
                 Ok(()) => {
-                    if let Some((record, version)) = edited {
-                        self.around.inventory.records(vec![(record, version + 1)]);
-                    }
+                    after.show(&self.around.inventory);
                     break;
                 }
-                // Either somebody edited the record meanwhile, or the claim is lost; renewing tells which.
-                Err(error) if error.kind == ErrorKind::Conflict && edited.is_some() => {
+                // Either somebody edited a record meanwhile, or the claim is lost; renewing tells which.
+                Err(error) if error.kind == ErrorKind::Conflict && !after.is_empty() => {
                     self.around
                         .store
                         .renew(&context.claim, self.settings.lease)

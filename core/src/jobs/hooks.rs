@@ -79,7 +79,7 @@ struct Delivery {
 }
 
 /// What an ending job writes for its hook.
-pub(super) fn delivery_of_job(job: &Job) -> Result<Option<Write>> {
+pub(crate) fn delivery_of_job(job: &Job) -> Result<Option<Write>> {
     let hook = job.hook.as_ref();
     hook.map(|hook| first(job.id, &job.dialect, hook)).transpose()
 }

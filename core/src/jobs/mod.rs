@@ -13,6 +13,7 @@
 //! finished steps are not repeated, the one that was cut off is made again (backend calls are idempotent per
 //! job), and a job that was being undone goes on being undone.
 
+mod aftermath;
 mod context;
 mod ending;
 mod engine;
@@ -26,5 +27,7 @@ pub use context::JobContext;
 pub(crate) use engine::job_id_taken;
 pub use engine::{Engine, EngineSettings};
 pub(crate) use hooks::delivery_of_call;
+#[cfg(test)]
+pub(crate) use hooks::delivery_of_job;
 pub use hooks::{HookEncoder, HookMessage, HookSettings, deliver};
 pub(crate) use run::seed_volume;

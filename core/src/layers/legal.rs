@@ -113,6 +113,7 @@ mod tests {
             Command::MigrateVm(MigrateVm {
                 vm,
                 to: BackendId::new("west"),
+                host: HostId::random(),
             }),
         ]);
         fixed.chain(powers).collect()

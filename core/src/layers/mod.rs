@@ -7,19 +7,31 @@ mod capable;
 mod create;
 mod entries;
 mod holds;
+mod images;
 pub mod lapse;
 mod legal;
+mod machines;
 mod placement;
+mod snapshots;
 mod stillborn;
+mod volumes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use create::distinct_name;
-pub use create::{ConsoleChoice, CreateRequest, GuestLogin, random_name};
-pub use stillborn::{MOST_PER_SOURCE, MOST_STILLBORN, Origin, forget_calls};
+pub use create::{
+    ConsoleChoice, CreateRequest, DiskRequest, GuestLogin, MediumRequest, NicRequest, Root, Wish, random_name,
+};
+pub use images::{ImageFrom, ImageRequest};
+pub use machines::CloneRequest;
+pub use snapshots::SnapshotRequest;
+#[cfg(test)]
+pub(crate) use stillborn::forget_calls_at;
 pub(crate) use stillborn::stored_call;
+pub use stillborn::{MOST_PER_SOURCE, MOST_STILLBORN, Origin, forget_calls};
+pub use volumes::VolumeRequest;
 
 use crate::backend::{Backend, CallContext, Console, VmRef};
 use crate::command::{COMMAND_VERSION, Command, WhenBusy};

@@ -290,7 +290,9 @@ pub async fn forget_calls(core: Arc<Core>, every: Duration) {
         tick.tick().await;
         let store = core.registry.store();
         let done = match store.lease("ended-calls", core.engine.worker(), every * 3).await {
-            Ok(true) => forget_once(store.as_ref(), Timestamp::now()).await.map(|_| ()),
+            Ok(true) => forget_calls_at(store.as_ref(), Timestamp::now())
+                .await
+                .map(|_| ()),
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
@@ -301,7 +303,7 @@ pub async fn forget_calls(core: Arc<Core>, every: Duration) {
 }
 
 /// Removes the calls that expired before `now`; returns how many.
-async fn forget_once(store: &dyn Store, now: Timestamp) -> Result<usize> {
+pub(crate) async fn forget_calls_at(store: &dyn Store, now: Timestamp) -> Result<usize> {
     let mut old = Vec::new();
     for record in store.load(RecordKind::EndedCall).await? {
         if decode(&record)?.expires <= now {

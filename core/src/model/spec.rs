@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootDevice, DiskAttachment, Firmware, GraphicsKind, MediumSpec, VideoAdapter, VolumeFormat};
+use super::{
+    BootDevice, DiskAttachment, Firmware, GraphicsKind, HostId, MediumSpec, VideoAdapter, VolumeFormat,
+};
 use crate::secret::Sealed;
 
 /// A new VM, with every choice made: names, sizes, pool, image location, networks.
@@ -53,6 +55,9 @@ pub struct VmSpec {
     pub console_password: Option<Sealed>,
     /// What the guest shall find at its first boot.
     pub guest: Option<GuestSetup>,
+    /// The host to define it on, where the backend has several; it chooses without.
+    #[serde(default)]
+    pub host: Option<HostId>,
 }
 
 /// A disk to make.

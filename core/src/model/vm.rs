@@ -339,6 +339,9 @@ pub struct Planned {
     pub disks: Vec<u64>,
     /// Names of the networks.
     pub networks: Vec<String>,
+    /// The host, where it was chosen beforehand.
+    #[serde(default)]
+    pub host: Option<HostId>,
 }
 
 /// A VM as every query sees it: facts and record of one moment. Cheap to clone behind its `Arc`.

@@ -83,7 +83,9 @@ impl Outbound {
     pub async fn check(&self, purpose: Purpose, url: &str) -> Result<()> {
         let target = Target::find(purpose, url, &self.settings).await?;
         if target.tls {
-            self.tls_config().await.map_err(|error| Error::invalid(purpose.field(), error.detail))?;
+            self.tls_config()
+                .await
+                .map_err(|error| Error::invalid(purpose.field(), error.detail))?;
         }
         Ok(())
     }
@@ -106,7 +108,9 @@ impl Outbound {
         let origin = target.origin.clone();
         let post = client::post(self, &target, headers, body);
         let late = || Error::new(ErrorKind::Timeout, format!("{origin} did not answer in time"));
-        tokio::time::timeout(self.settings.answer, post).await.map_err(|_| late())?
+        tokio::time::timeout(self.settings.answer, post)
+            .await
+            .map_err(|_| late())?
     }
 
     /// Opens an image to read it from its beginning to its end. `watch` is told how many bytes have come, and how
@@ -126,7 +130,9 @@ impl Outbound {
         let origin = target.origin.clone();
         let get = client::get(self, &target);
         let late = || Error::new(ErrorKind::Timeout, format!("{origin} did not answer in time"));
-        let answer = tokio::time::timeout(self.settings.idle, get).await.map_err(|_| late())??;
+        let answer = tokio::time::timeout(self.settings.idle, get)
+            .await
+            .map_err(|_| late())??;
         Download::begin(answer, origin, most, self.settings.idle, Box::new(watch))
     }
 
@@ -150,7 +156,9 @@ impl Outbound {
     }
 
     async fn tls_config(&self) -> Result<Arc<rustls::ClientConfig>> {
-        let config = self.tls.get_or_try_init(|| client::tls_config(self.settings.trust.clone()));
+        let config = self
+            .tls
+            .get_or_try_init(|| client::tls_config(self.settings.trust.clone()));
         config.await.cloned()
     }
 }

@@ -124,11 +124,12 @@ impl Target {
         if host.is_empty() {
             return Err(unfit());
         }
-        let port = match (authority.port_u16(), authority.port(), tls) {
-            (Some(port), ..) => port,
-            (None, Some(_), _) => return Err(unfit()),
-            (None, None, true) => 443,
-            (None, None, false) => 80,
+        let port = match (authority.port_u16(), tls) {
+            (Some(port), _) => port,
+            // A port that is no number of 16 bits is none to the parser.
+            (None, _) if authority.as_str() != authority.host() => return Err(unfit()),
+            (None, true) => 443,
+            (None, false) => 80,
         };
         let addresses = resolve(host, port, settings.connect).await.map_err(refused)?;
         let allowed = addresses.into_iter().find(|address| ranges.allows(address.ip()));

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use babelvisor_core::backend::Backend;
 use babelvisor_core::inventory::{Inventory, Upkeep};
 use babelvisor_core::jobs::{Engine, EngineSettings};
-use babelvisor_core::layers::{ConsoleChoice, Core, CreateRequest, Policy};
+use babelvisor_core::layers::{Core, CreateRequest, Policy, Root};
 use babelvisor_core::model::*;
 use babelvisor_core::registry::{ImageSeed, Registry};
 use babelvisor_core::secret::Keyring;
@@ -192,14 +192,8 @@ impl Gateway {
             vcpus: 1,
             memory: GIB,
             disk: 2 * GIB,
-            image: self.core.now().images.values().next().unwrap().clone(),
-            flavor: None,
-            login: None,
-            console: ConsoleChoice::Open,
-            start: false,
-            lease_term: None,
-            expires_at: None,
-            tags: Default::default(),
+            root: Root::Image(self.core.now().images.values().next().unwrap().clone()),
+            ..CreateRequest::default()
         }
     }
 }

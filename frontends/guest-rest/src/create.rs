@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use babelvisor_core::command::{Command, DeleteVm};
 use babelvisor_core::frontend::Request;
-use babelvisor_core::layers::{ConsoleChoice, CreateRequest, GuestLogin, SubmitOptions};
+use babelvisor_core::layers::{ConsoleChoice, CreateRequest, GuestLogin, Root, SubmitOptions};
 use babelvisor_core::model::{Caller, Image, ImageKind, Vm};
+use babelvisor_core::query;
 use babelvisor_core::secret::Secret;
 use babelvisor_schemas::{Operation, Remarks};
 
@@ -35,7 +36,8 @@ impl GuestRest {
         let image = u64::try_from(wish.os_template_id)
             .ok()
             .and_then(|number| now.images_by_number.get(&number));
-        let image = image.filter(|image| image.kind == ImageKind::Disk).cloned();
+        let image = image.filter(|image| image.kind == ImageKind::Disk && query::may_use_image(caller, image));
+        let image = image.cloned();
         let image = image.ok_or_else(|| Fault::no_template(wish.os_template_id))?;
         let disk = u64::from(self.settings.root_disk_gib) * GIB;
         self.core.fits(&image, wish.quantity, wish.memory * GIB, disk)?;
@@ -77,8 +79,7 @@ impl GuestRest {
             vcpus: wish.cpu,
             memory: wish.memory * GIB,
             disk,
-            image: image.clone(),
-            flavor: None,
+            root: Root::Image(image.clone()),
             login: Some(GuestLogin {
                 user: self.settings.admin_user.clone(),
                 password,
@@ -86,8 +87,7 @@ impl GuestRest {
             console: ConsoleChoice::Password(Secret::random(VNC_PASSWORD_LENGTH)),
             start: true,
             lease_term: Some(wish.lease_term),
-            expires_at: None,
-            tags: Default::default(),
+            ..CreateRequest::default()
         }
     }
 

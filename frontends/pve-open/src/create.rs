@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use babelvisor_core::inventory::Snapshot;
-use babelvisor_core::layers::{ConsoleChoice, CreateRequest, GuestLogin, SubmitOptions, random_name};
+use babelvisor_core::layers::{ConsoleChoice, CreateRequest, GuestLogin, Root, SubmitOptions, random_name};
 use babelvisor_core::model::{Flavor, Image, ImageKind, Timestamp};
+use babelvisor_core::query;
 use babelvisor_core::secret::Secret;
 use babelvisor_core::{Error, ErrorKind};
 use jiff::Span;
@@ -32,7 +33,7 @@ impl PveOpen {
     /// `createquantity`: paid by use, without an end.
     pub(crate) async fn create_by_use(&self, visitor: &Visitor, create: &Create) -> Result<Data, Fault> {
         let now = self.core.now();
-        let (flavor, image) = choose(&now, create, Paying::ByUse)?;
+        let (flavor, image) = choose(&now, visitor, create, Paying::ByUse)?;
         if !reachable(&now, &image) {
             return Err(Error::new(
                 ErrorKind::BackendUnavailable,
@@ -49,7 +50,7 @@ impl PveOpen {
             return Err(Fault::code(Code::NotVerified));
         }
         let now = self.core.now();
-        let (flavor, image) = choose(&now, &rent.create, Paying::ForTerm)?;
+        let (flavor, image) = choose(&now, visitor, &rent.create, Paying::ForTerm)?;
         let end = term_end(Timestamp::now(), rent.period_type, rent.period_number)
             .ok_or_else(|| Fault::parameter("periodNumber: the term must end before the year 10000"))?;
         if !reachable(&now, &image) {
@@ -90,12 +91,10 @@ impl PveOpen {
                 user: Some(user.to_owned()),
                 password,
             }),
-            image,
+            root: Root::Image(image),
             console: ConsoleChoice::Password(Secret::new(console)),
-            start: false,
-            lease_term: None,
             expires_at: end,
-            tags: Default::default(),
+            ..CreateRequest::default()
         };
         let created = self
             .core
@@ -116,15 +115,21 @@ impl PveOpen {
 }
 
 /// Package and image, if both exist, can be paid this way and go together.
-fn choose(now: &Snapshot, create: &Create, paying: Paying) -> Result<(Arc<Flavor>, Arc<Image>), Fault> {
+fn choose(
+    now: &Snapshot,
+    visitor: &Visitor,
+    create: &Create,
+    paying: Paying,
+) -> Result<(Arc<Flavor>, Arc<Image>), Fault> {
     let flavor = now
         .flavors
         .get(&create.package_id)
+        .filter(|flavor| query::may_use_flavor(&visitor.caller, flavor))
         .cloned()
         .ok_or_else(|| no_such("packageId", &create.package_id))?;
     let image = number(&create.image_id)
         .and_then(|number| now.images_by_number.get(&number))
-        .filter(|image| image.kind == ImageKind::Disk)
+        .filter(|image| image.kind == ImageKind::Disk && query::may_use_image(&visitor.caller, image))
         .cloned()
         .ok_or_else(|| no_such("imageId", &create.image_id))?;
     if !pays(flavor.billing, paying) {

@@ -77,9 +77,7 @@ impl PveOpen {
     /// `vm` as JSON at `at`.
     pub(crate) fn machine(&self, now: &Snapshot, vm: &Vm, at: Timestamp) -> Result<Bytes, Fault> {
         let record = &vm.record;
-        let flavor = record
-            .flavor
-            .and_then(|id| now.flavors.values().find(|flavor| flavor.id == id).cloned());
+        let flavor = record.flavor.and_then(|id| now.entries.flavors.get(&id).cloned());
         let image = record.image.and_then(|id| now.images.get(&id).cloned());
         let host = vm
             .facts

@@ -101,8 +101,8 @@ impl PveOpen {
                 )
                 .await
             }
-            Call::PackAge => self.packages(decode::paying(operation, routed)?),
-            Call::Image => self.images(),
+            Call::PackAge => self.packages(&visitor, decode::paying(operation, routed)?),
+            Call::Image => self.images(&visitor),
             Call::GetToken => Err(not_built().into()),
         }?;
         Ok((data, remarks))

@@ -105,24 +105,24 @@ impl PveOpen {
     }
 
     /// `packAge`: what can be paid this way, packages for both ways included.
-    pub(crate) fn packages(&self, paying: Paying) -> Result<Data, Fault> {
+    pub(crate) fn packages(&self, visitor: &Visitor, paying: Paying) -> Result<Data, Fault> {
         let now = self.core.now();
         let packages: Vec<Package<'_>> = now
             .flavors
             .values()
-            .filter(|flavor| pays(flavor.billing, paying))
+            .filter(|flavor| query::may_use_flavor(&visitor.caller, flavor) && pays(flavor.billing, paying))
             .map(|flavor| package(flavor))
             .collect();
         Data::of(&packages)
     }
 
     /// `image`: what machines can be made from.
-    pub(crate) fn images(&self) -> Result<Data, Fault> {
+    pub(crate) fn images(&self, visitor: &Visitor) -> Result<Data, Fault> {
         let now = self.core.now();
         let disks = now
             .images_by_number
             .values()
-            .filter(|image| image.kind == ImageKind::Disk);
+            .filter(|image| image.kind == ImageKind::Disk && query::may_use_image(&visitor.caller, image));
         let images: Vec<Picture<'_>> = disks.map(|image| picture(image)).collect();
         Data::of(&images)
     }

@@ -9,7 +9,7 @@ use crate::capability::Capability;
 use crate::command::{Command, DeleteVm, PowerAction};
 use crate::error::Result;
 use crate::jobs::context::JobContext;
-use crate::model::{PoolVolume, Vm, VmChange, VmId};
+use crate::model::{PoolVolume, Vm, VmChange, VmId, VolumeKind};
 
 pub(super) async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Result<()> {
     let vm = delete.vm;
@@ -36,7 +36,7 @@ pub(super) async fn delete_vm(context: &mut JobContext, delete: &DeleteVm) -> Re
             |backend: Arc<dyn Backend>, call| async move { backend.delete_volume(&call, pool, name).await };
         context.step(&format!("volume-{place}"), None, remove).await?;
     }
-    Ok(())
+    super::say(context, &volumes)
 }
 
 /// What a deletion that failed past its point of no return has not removed, in words.
@@ -109,5 +109,12 @@ fn volumes_of(context: &JobContext, vm: VmId, keep_data: bool) -> Vec<PoolVolume
     let others = others.filter(|other| other.id != vm.id && other.home() == vm.home());
     let shared: HashSet<PoolVolume> = others.flat_map(|other| attached(other)).collect();
     volumes.retain(|volume| !shared.contains(volume));
+    if keep_data {
+        let is_data = |place: &PoolVolume| {
+            let record = now.volume_at(vm.home(), place);
+            record.is_some_and(|record| record.kind == VolumeKind::Data)
+        };
+        volumes.retain(|volume| !is_data(volume));
+    }
     volumes
 }

@@ -15,16 +15,7 @@ pub(super) use delete::unfinished;
 use super::context::JobContext;
 use crate::command::Command;
 use crate::error::Result;
-use crate::model::{SnapshotFacts, VmId, Volume};
-
-/// What a job has made, for the record that remembers it.
-#[derive(Debug, Clone)]
-pub(super) enum Made {
-    /// A volume, new or resized.
-    Volume(Volume),
-    /// A snapshot.
-    Snapshot(SnapshotFacts),
-}
+use crate::model::VmId;
 
 /// Runs the job's command to its end.
 ///
@@ -54,4 +45,11 @@ async fn refresh(context: &JobContext, vm: VmId) {
         }
         Err(error) => tracing::warn!(%vm, %error, "a changed vm could not be looked at"),
     }
+}
+
+/// Says what the job has made: a dialect answers with it, and the record of it is completed by it.
+fn say<T: serde::Serialize>(context: &mut JobContext, made: &T) -> Result<()> {
+    let made = serde_json::to_value(made)
+        .map_err(|error| crate::Error::internal(format!("a result cannot be written: {error}")))?;
+    context.set_result(made)
 }

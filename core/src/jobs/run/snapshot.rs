@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Made;
+use super::say;
 use crate::backend::Backend;
 use crate::command::{SnapshotAction, SnapshotJob};
 use crate::error::Result;
@@ -23,8 +23,7 @@ pub(super) async fn snapshot(context: &mut JobContext, job: &SnapshotJob) -> Res
                 backend.create_snapshot(&call, native, spec).await
             };
             let facts = context.step("snapshot", Some(undo), make).await?;
-            context.made = Some(Made::Snapshot(facts));
-            Ok(())
+            say(context, &facts)
         }
         SnapshotAction::Revert { name } => {
             let revert = |backend: Arc<dyn Backend>, call| async move {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Made;
+use super::say;
 use crate::backend::Backend;
 use crate::command::{ImageAction, ImageJob, VolumeAction, VolumeJob};
 use crate::error::Result;
@@ -20,7 +20,7 @@ pub(super) async fn volume(context: &mut JobContext, job: &VolumeJob) -> Result<
                 backend.resize_volume(&call, place, attached, capacity).await
             };
             let volume = context.step("resize", None, resize).await?;
-            context.made = Some(Made::Volume(volume));
+            say(context, &volume)?;
             if let Some(vm) = job.vm {
                 super::refresh(context, vm).await;
             }
@@ -61,8 +61,7 @@ async fn create(context: &mut JobContext, spec: &VolumeSpec) -> Result<()> {
     };
     let make = |backend: Arc<dyn Backend>, call| async move { backend.create_volume(&call, spec).await };
     let volume = context.step("volume", Some(undo), make).await?;
-    context.made = Some(Made::Volume(volume));
-    Ok(())
+    say(context, &volume)
 }
 
 async fn remove(context: &mut JobContext, step: &str, PoolVolume { pool, name }: &PoolVolume) -> Result<()> {

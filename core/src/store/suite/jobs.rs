@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::model::{Firmware, VmSpec};
+use crate::model::{Firmware, Hook, VmSpec};
 use crate::secret::{Keyring, Secret};
 use crate::store::JobFilter;
+use serde_json::json;
 
 pub(super) async fn a_job_is_submitted_claimed_and_finished(rig: &mut impl Rig) {
     let store = rig.store();
@@ -357,4 +358,30 @@ pub(super) async fn old_jobs_are_purged(rig: &mut impl Rig) {
     let left = store.jobs(&JobFilter::default()).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].id, running.id);
+}
+
+pub(super) async fn what_came_with_a_request_and_what_it_found_are_kept(rig: &mut impl Rig) {
+    let store = rig.store();
+    let job = Job {
+        digest: Some("of the request".to_owned()),
+        hook: Some(Hook {
+            url: "http://192.0.2.1/".to_owned(),
+        }),
+        note: Some(json!({"envelope": ["inventory", null, 1.5]})),
+        ..job_on(VmId::random())
+    };
+    let claim = claim_directly(&*store, &job, "w", LONG).await;
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().result, None);
+    let end = JobEnd {
+        result: Some(json!({"uuid": "x", "sizes": [1_u64 << 60]})),
+        ..succeeded()
+    };
+    store.finish(&claim, &end, Vec::new()).await.unwrap();
+    let ended = store.job(job.id).await.unwrap().unwrap();
+    assert_eq!(ended.result, end.result);
+    assert_eq!(
+        (ended.digest, ended.hook, ended.note),
+        (job.digest, job.hook, job.note)
+    );
+    assert_eq!(ended.progress, 100);
 }

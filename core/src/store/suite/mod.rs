@@ -1,8 +1,10 @@
 //! The one test suite that both stores are held to. A case sees a store only through [`Rig`]; a store joins
 //! by giving a rig and one line at the end of this file.
 
+mod calls;
 mod crash;
 mod feed;
+mod hooks;
 mod jobs;
 mod leases;
 mod lines;
@@ -266,6 +268,7 @@ macro_rules! suite_for {
                 secrets_are_erased_at_the_end,
                 jobs_are_listed_newest_first,
                 old_jobs_are_purged,
+                what_came_with_a_request_and_what_it_found_are_kept,
             }
             lines {
                 one_vm_is_changed_in_order,
@@ -284,6 +287,24 @@ macro_rules! suite_for {
             feed {
                 changes_arrive_in_order_with_own_ones,
                 other_gateways_see_each_others_changes,
+            }
+            hooks {
+                an_end_is_told_once,
+                the_end_that_a_worker_writes_is_told,
+                a_refusing_address_is_tried_again_after_a_pause,
+                tries_come_to_an_end,
+                a_silent_address_holds_up_nobody,
+                another_gateway_goes_on_when_the_deliverer_dies,
+                an_end_before_a_crash_is_told_after_it,
+                a_hook_that_is_not_allowed_is_refused_with_its_job,
+            }
+            calls {
+                a_stillborn_call_is_polled_by_whoever_knows_its_id,
+                a_source_has_its_share_of_stillborn_calls,
+                a_call_that_was_done_at_once_is_polled_by_its_tenant,
+                the_same_request_is_the_same_call_and_another_one_a_conflict,
+                who_had_no_session_takes_nobodys_id,
+                what_a_call_leaves_has_its_hook_and_its_end,
             }
             crash {
                 nothing_acknowledged_is_lost,

@@ -11,9 +11,15 @@ use crate::catalog::{Field, Location, Structure};
 use crate::dialect::Dialect;
 use crate::leniency::{Leniency, Rules};
 use crate::path::PathTemplate;
+use crate::schema::TypeExpr;
 use crate::settings::Settings;
 use crate::validate::{Compiled, Violation};
 use crate::{normalise, schema};
+
+/// The name of a structure that is embedded in another one without a name.
+const EMBEDDED: &str = "<anonymous>";
+/// How many structures within each other are spelled out.
+const DEEPEST: usize = 6;
 
 /// Where an operation comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,17 +214,42 @@ impl Operation {
         (value, verdict)
     }
 
-    /// The documented request fields as `<location>.<full name>`: the keys of the dispositions.
+    /// The documented request fields as `<location>.<full name>`: the keys of the dispositions. Of a structure all
+    /// members are listed, too, and instead of one that is embedded without a name.
     pub fn documented_fields(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for field in &self.request {
             let location = field.location.map_or("body", Location::name);
-            let name = format!("{location}.{}", field.full_name());
-            if !names.contains(&name) {
-                names.push(name);
-            }
+            self.spell_out(format!("{location}.{}", field.full_name()), field, 0, &mut names);
         }
         names
+    }
+
+    fn spell_out(&self, path: String, field: &Field, depth: usize, names: &mut Vec<String>) {
+        let structures = &self.shared.structures;
+        let written = TypeExpr::parse(field.type_name.as_deref().unwrap_or("unknown"));
+        let items = written.items();
+        let of_items = items.and_then(|items| items.structure(structures));
+        let structure = written.structure(structures).or(of_items);
+        let embedded = path.strip_suffix(EMBEDDED).filter(|_| structure.is_some());
+        let prefix = match embedded {
+            Some(prefix) => prefix.to_owned(),
+            None if of_items.is_some() => format!("{path}[]."),
+            None => format!("{path}."),
+        };
+        if embedded.is_none() && !names.contains(&path) {
+            names.push(path);
+        }
+        // A structure may hold itself.
+        let deeper = structure.filter(|_| depth < DEEPEST);
+        for member in deeper.into_iter().flat_map(|structure| &structure.fields) {
+            self.spell_out(
+                format!("{prefix}{}", member.full_name()),
+                member,
+                depth + 1,
+                names,
+            );
+        }
     }
 
     /// The top-level key of a body that must be there: the action of ZStack. The feed names its actions otherwise.

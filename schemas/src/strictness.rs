@@ -191,26 +191,28 @@ fn walk<'c>(fates: Option<&'c Fates>, path: &str, value: &Value, found: &mut Vec
             return;
         }
         let path = format!("{path}.{name}");
-        match fates.and_then(|fates| fates.get(&path)) {
-            // Null is the documented way to leave a field out.
-            Some(_) if member.is_null() => {}
-            Some(fate) => {
-                let anywhere = fate.backends.values().any(|here| here.disposition.falls_short());
-                if fate.disposition.falls_short() || anywhere {
-                    found.push(Shortfall {
-                        path,
-                        fate: Some(fate),
-                    });
-                }
+        let fate = fates.and_then(|fates| fates.get(&path));
+        // Null is the documented way to leave a field out.
+        if fate.is_some() && member.is_null() {
+            continue;
+        }
+        let (members, items) = (leads_on(fates, &path, '.'), leads_on(fates, &path, '['));
+        let short = fate.is_some_and(|fate| {
+            let anywhere = fate.backends.values().any(|here| here.disposition.falls_short());
+            fate.disposition.falls_short() || anywhere
+        });
+        if short || (fate.is_none() && !members && !items) {
+            // Items of a list fall short alike; once is enough.
+            if found.iter().all(|known| known.path != path) {
+                found.push(Shortfall { path, fate });
             }
-            None if leads_on(fates, &path, '.') => walk(fates, &path, member, found),
-            None if leads_on(fates, &path, '[') => {
-                let path = format!("{path}[]");
-                for item in member.as_array().into_iter().flatten() {
-                    walk(fates, &path, item, found);
-                }
+        } else if members {
+            walk(fates, &path, member, found);
+        } else if items {
+            let path = format!("{path}[]");
+            for item in member.as_array().into_iter().flatten() {
+                walk(fates, &path, item, found);
             }
-            None => found.push(Shortfall { path, fate: None }),
         }
     }
 }

@@ -16,12 +16,13 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 pub(crate) use accept::accept;
+pub(crate) use types::TypeExpr;
 
 use crate::catalog::{Field, Structure};
 use crate::operation::{Operation, Part};
 use emit::Emitter;
 use tree::Node;
-use types::{Primitive, TypeExpr};
+use types::Primitive;
 
 /// The first type in a table that is neither a type nor a structure: a slip of the pen would leave its place open.
 pub(crate) fn unknown_type(fields: &[Field], structures: &HashMap<String, Structure>) -> Option<String> {

@@ -183,7 +183,13 @@ fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
                 babelvisor_v1_compute::V1Compute::new(core.clone(), settings),
             )
         }
-        DialectName::Zstack => (Dialect::Zstack, Arc::new(babelvisor_zstack::Zstack::new())),
+        DialectName::Zstack => {
+            let settings = config.zstack.clone();
+            (
+                Dialect::Zstack,
+                babelvisor_zstack::Zstack::new(core.clone(), settings),
+            )
+        }
         DialectName::KvmTaskFeed => (
             Dialect::KvmTaskFeed,
             Arc::new(babelvisor_kvm_task_feed::KvmTaskFeed::new()),

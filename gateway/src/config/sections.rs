@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) guest_rest: babelvisor_guest_rest::Settings,
     #[serde(rename = "pve-open")]
     pub(crate) pve_open: babelvisor_pve_open::Settings,
+    pub(crate) zstack: babelvisor_zstack::Settings,
     #[serde(rename = "v1-compute")]
     pub(crate) v1_compute: babelvisor_v1_compute::Settings,
 }
@@ -59,6 +60,7 @@ impl Default for Config {
             flavor: Vec::new(),
             guest_rest: Default::default(),
             pve_open: Default::default(),
+            zstack: Default::default(),
             v1_compute: Default::default(),
         }
     }
@@ -347,6 +349,7 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.zstack.zone().err());
         if !self.admin.address.ip().is_loopback() && !self.admin.open_to_network {
             faults.push(format!(
                 "admin address {} is not loopback; say open_to_network = true in [admin] if that is meant",

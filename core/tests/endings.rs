@@ -447,7 +447,7 @@ fn what_fits_is_what_can_be_made() {
     gateway.run(async {
         let core = &gateway.core;
         let request = gateway.request("web");
-        let fits = |quantity, memory, disk| core.fits(&request.image, quantity, memory, disk);
+        let fits = |quantity, memory, disk| core.fits(request.image().unwrap(), quantity, memory, disk);
         assert!(fits(1, request.memory, request.disk).is_ok());
         for (quantity, memory, disk) in [(1, u64::MAX, 0), (1, 1, u64::MAX), (u32::MAX, 1 << 40, 0)] {
             let refused = fits(quantity, memory, disk).unwrap_err();

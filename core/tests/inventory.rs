@@ -212,7 +212,7 @@ impl Model {
         let oldest = jobs.max().map(|number| job(number, 0));
         Some(Shown {
             facts: report.map(|(backend, power)| facts(*backend, vm, *power)),
-            activity: oldest.map(|job| job.command.activity()),
+            activity: oldest.and_then(|job| job.command.activities().first().map(|(_, activity)| *activity)),
             reachable: self.up.contains(report.map_or(&home, |(backend, _)| backend)),
             record,
         })

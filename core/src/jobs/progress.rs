@@ -79,3 +79,87 @@ async fn write(store: Arc<dyn Store>, claim: Claim, mut percent: watch::Receiver
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::command::{COMMAND_VERSION, Command, Power, PowerAction, WhenBusy};
+    use crate::model::{BackendId, Job, JobId, JobState, TenantId, Timestamp, VmId};
+    use crate::store::embedded::EmbeddedStore;
+    use crate::store::{Admission, Change, Submitted, WorkerId};
+
+    fn job() -> Job {
+        let command = Command::Power(Power {
+            vm: VmId::random(),
+            action: PowerAction::Start,
+        });
+        Job {
+            id: JobId::random(),
+            subjects: command.subjects(),
+            command,
+            command_version: COMMAND_VERSION,
+            backend: BackendId::new("east"),
+            tenant: TenantId::new("acme"),
+            dialect: "guest-rest".to_owned(),
+            operation: "start".to_owned(),
+            state: JobState::Queued,
+            submitted: Timestamp::now(),
+            started: None,
+            ended: None,
+            deadline: Timestamp::now() + Duration::from_secs(600),
+            progress: 0,
+            cancel_requested: false,
+            epoch: 0,
+            error: None,
+            left_behind: Vec::new(),
+            result: None,
+            digest: None,
+            hook: None,
+            note: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_store_hears_now_and_then_and_never_of_less() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&dir.path().join("store.redb")).unwrap());
+        let admission = Admission {
+            when_busy: WhenBusy::Queue,
+            claim_for: Some((WorkerId("w".to_owned()), Duration::from_secs(60))),
+        };
+        let job = job();
+        let Submitted::Claimed(claim) = store.submit(&job, Vec::new(), admission).await.unwrap() else {
+            panic!("not claimed");
+        };
+        let mut changes = store.changes().await.unwrap();
+        let progress = Progress::new(store.clone(), claim, 0);
+        progress.weigh(20, 60);
+        let begun = Instant::now();
+        let reporter = progress.clone();
+        // From a thread that knows no runtime, as a hypervisor's callbacks do.
+        let reports = std::thread::spawn(move || (0..=100).for_each(|percent| reporter.report(percent)));
+        tokio::task::spawn_blocking(move || reports.join().unwrap())
+            .await
+            .unwrap();
+        progress.report(3);
+        let mut figures = Vec::new();
+        while figures.last() != Some(&60) {
+            match changes.recv().await.unwrap() {
+                Change::Job(job) => figures.push(job.progress),
+                Change::Record { .. } | Change::Gap => {}
+            }
+        }
+        assert!(figures.is_sorted(), "{figures:?}");
+        assert!(
+            figures.len() <= 2 + begun.elapsed().as_millis() as usize / 500,
+            "{figures:?}"
+        );
+        progress.reach(120);
+        while store.job(job.id).await.unwrap().unwrap().progress != 99 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

@@ -277,8 +277,7 @@ impl Core {
         }
         let call = stored_call(store.as_ref(), id).await?.map(|(call, _)| call);
         let now = Timestamp::now();
-        let call =
-            call.filter(|call| call.expires > now && call.tenant.as_ref().is_none_or(|tenant| sees(tenant)));
+        let call = call.filter(|call| call.expires > now && call.tenant.as_ref().is_none_or(sees));
         Ok(call.map(|call| Polled::Call(Box::new(call))))
     }
 }

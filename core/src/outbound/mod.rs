@@ -6,6 +6,8 @@
 mod client;
 mod download;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -25,7 +25,7 @@ async fn actions(site: &Site) -> Vec<(PowerAction, Job)> {
     jobs.into_iter()
         .filter_map(|job| match &job.command {
             Command::Power(power) => Some((power.action, job.clone())),
-            Command::CreateVm(_) | Command::DeleteVm(_) => None,
+            _ => None,
         })
         .collect()
 }

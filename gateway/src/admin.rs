@@ -41,6 +41,25 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// What each backend can do now, through its connection.
+    fn backends(&self) -> Value {
+        let backends = self.core.backends().iter().map(|(id, backend)| {
+            let capabilities = backend.capabilities();
+            let verdicts = capabilities.iter().map(|(capability, support)| {
+                let verdict = json!({ "support": support.word(), "reason": support.reason() });
+                (capability.as_ref().to_owned(), verdict)
+            });
+            let verdicts: serde_json::Map<String, Value> = verdicts.collect();
+            (
+                id.to_string(),
+                json!({ "kind": backend.kind(), "capabilities": verdicts }),
+            )
+        });
+        Value::Object(backends.collect())
+    }
+}
+
 #[async_trait]
 impl AdminSource for Desk {
     async fn ready(&self) -> Result<(), Vec<String>> {
@@ -86,7 +105,11 @@ impl AdminSource for Desk {
     }
 
     async fn coverage(&self) -> Value {
-        coverage::json()
+        let mut report = coverage::json();
+        if let Some(report) = report.as_object_mut() {
+            report.insert("backends".to_owned(), self.backends());
+        }
+        report
     }
 
     async fn vms(&self) -> Result<Value, String> {

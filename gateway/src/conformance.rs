@@ -47,6 +47,9 @@ pub(crate) struct RunOptions {
     /// Only scenarios whose name, or whose list of what they prove, contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
+    /// Only the short choice of scenarios that say so
+    #[arg(long)]
+    short: bool,
     /// Directory for report.json, junit.xml and report.html; made if it is not there
     #[arg(long, value_name = "DIR")]
     report_dir: Option<PathBuf>,
@@ -132,6 +135,7 @@ async fn scenarios(options: &RunOptions) -> Result<bool, Failure> {
         },
         label: options.label.clone(),
         filters: options.filter.clone(),
+        short: options.short,
         parallel: options.parallel,
         site,
         ..Options::new(options.target.clone())

@@ -61,6 +61,8 @@ pub struct Options {
     pub label: String,
     /// Only scenarios whose name or `covers` contain one of these; all where empty.
     pub filters: Vec<String>,
+    /// Only scenarios that say `short: true`.
+    pub short: bool,
     /// How many scenarios may run at once.
     pub parallel: usize,
     /// What is there.
@@ -75,6 +77,7 @@ impl Options {
             kind: Target::Gateway,
             label: String::new(),
             filters: Vec::new(),
+            short: false,
             parallel: 8,
             site: Site::default(),
         }
@@ -126,7 +129,7 @@ pub async fn run(
         .scenarios
         .iter()
         .enumerate()
-        .filter(|(_, named)| fits(named, &options.filters))
+        .filter(|(_, named)| (named.scenario.short || !options.short) && fits(named, &options.filters))
         .map(|(place, _)| place)
         .collect();
     if wanted.is_empty() {

@@ -37,6 +37,9 @@ pub(crate) struct Scenario {
     pub(crate) divergence: Option<String>,
     #[serde(default)]
     pub(crate) exclusive: bool,
+    /// Whether it belongs to the short choice that is run on real hypervisors with every change.
+    #[serde(default)]
+    pub(crate) short: bool,
     #[serde(default)]
     pub(crate) needs: BTreeMap<String, Vec<String>>,
     #[serde(default)]

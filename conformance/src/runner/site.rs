@@ -61,11 +61,16 @@ impl Site {
 
     /// Takes the capabilities from a gateway's own coverage report (`/_gw/coverage`).
     ///
-    /// A capability is there if some built operation that needs it is supported on every backend of `kinds`.
+    /// A running gateway says what each of its backends can do now; a capability is there if all of them have it. A report
+    /// without that counts what built operations need that are supported on every backend of `kinds`.
     ///
     /// # Errors
     /// A report of another form.
     pub fn from_coverage(&mut self, report: &Value, kinds: &[String]) -> Result<(), String> {
+        if let Some(backends) = report.get("backends").and_then(Value::as_object) {
+            self.capabilities = Some(common(backends));
+            return Ok(());
+        }
         let rows = |list: &str| {
             report
                 .get(list)
@@ -112,6 +117,21 @@ impl Site {
         }
         None
     }
+}
+
+/// What all backends can do, from `backend → { capabilities: { name → support } }`.
+fn common(backends: &Map<String, Value>) -> BTreeSet<String> {
+    let of = |backend: &Value| -> BTreeSet<String> {
+        let verdicts = backend.get("capabilities").and_then(Value::as_object);
+        let can = verdicts.into_iter().flatten().filter(|(_, verdict)| {
+            let support = verdict.get("support").and_then(Value::as_str);
+            matches!(support, Some("native" | "emulated"))
+        });
+        can.map(|(name, _)| name.clone()).collect()
+    };
+    let mut sets = backends.values().map(of);
+    let first = sets.next().unwrap_or_default();
+    sets.fold(first, |all, one| all.intersection(&one).cloned().collect())
 }
 
 /// Checks the names of needs.
@@ -165,6 +185,22 @@ mod tests {
                 .unwrap_err()
                 .contains("site.yaml:1")
         );
+    }
+
+    #[test]
+    fn what_all_backends_can_do_now_is_there() {
+        let mut site = Site::default();
+        let can = |support: &str| json!({"capabilities": {"power.start": {"support": "native"}, "power.suspend": {"support": support}}});
+        let report = json!({"backends": {"one": can("emulated"), "two": can("impossible")}});
+        site.from_coverage(&report, &[]).unwrap();
+        assert_eq!(site.lacks(&needs("power", "start")), None);
+        assert_eq!(
+            site.lacks(&needs("power", "suspend")).unwrap(),
+            "the target lacks power.suspend"
+        );
+        let report = json!({"backends": {"one": can("emulated")}});
+        site.from_coverage(&report, &[]).unwrap();
+        assert_eq!(site.lacks(&needs("power", "suspend")), None);
     }
 
     #[test]

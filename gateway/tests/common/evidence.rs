@@ -22,6 +22,8 @@ struct Seen {
 /// What one test has seen.
 pub struct Evidence {
     run: &'static str,
+    /// The dialect that the test is about, where the run is made of several tests.
+    part: Option<&'static str>,
     seen: Vec<Seen>,
 }
 
@@ -30,7 +32,16 @@ impl Evidence {
     pub fn of(run: &'static str) -> Self {
         Self {
             run,
+            part: None,
             seen: Vec::new(),
+        }
+    }
+
+    /// Of the part of the test `run` that is about one dialect.
+    pub fn part(run: &'static str, dialect: &'static str) -> Self {
+        Self {
+            part: Some(dialect),
+            ..Self::of(run)
         }
     }
 
@@ -53,11 +64,12 @@ impl Evidence {
     pub fn settle(self, setup: &Setup) {
         let Some(directory) = std::env::var_os(DIRECTORY) else {
             let verified = self.seen.into_iter().map(|seen| (seen.dialect, seen.operation));
-            return ledger::hold(self.run, setup, &verified.collect());
+            return ledger::hold(self.run, self.part, setup, &verified.collect());
         };
         let name = format!(
-            "{}-{}-{}.jsonl",
+            "{}{}-{}-{}.jsonl",
             self.run,
+            self.part.map(|part| format!("-{part}")).unwrap_or_default(),
             setup.backend(),
             setup.name().replace('+', "-")
         );

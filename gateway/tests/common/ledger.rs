@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use babelvisor_conformance::runner::{Outcome, Report};
+use babelvisor_schemas::Dialect;
 use serde_json::Value;
 
 use super::evidence::Evidence;
@@ -40,7 +41,7 @@ pub fn file_name(report: &Report) -> String {
 }
 
 /// The cells that the reports of one set-up make together.
-pub fn cells(reports: &[Report]) -> Cells {
+pub fn cells<'r>(reports: impl IntoIterator<Item = &'r Report>) -> Cells {
     let mut cells = Cells::new();
     for report in reports {
         for (id, line) in &report.operations {
@@ -84,9 +85,12 @@ pub fn turned_grey(
     grey
 }
 
-/// Refuses a run that no longer verifies what the tracked ledger shows of it.
-pub fn hold(run: &str, setup: &Setup, verified: &BTreeSet<(String, String)>) {
-    let tracked = serde_json::from_str(TRACKED).unwrap();
+/// Refuses a run that no longer verifies what the tracked ledger shows of it; `part`: of that dialect only.
+pub fn hold(run: &str, part: Option<&str>, setup: &Setup, verified: &BTreeSet<(String, String)>) {
+    let mut tracked: Value = serde_json::from_str(TRACKED).unwrap();
+    if let Some(dialect) = part {
+        tracked.as_object_mut().unwrap().retain(|name, _| name == dialect);
+    }
     let grey = turned_grey(&tracked, run, (setup.backend(), setup.name()), verified);
     assert!(
         grey.is_empty(),
@@ -96,9 +100,10 @@ pub fn hold(run: &str, setup: &Setup, verified: &BTreeSet<(String, String)>) {
     );
 }
 
-/// Puts what the reports of one set-up verify into the ledger, or holds it against it.
-pub fn settle(setup: &Setup, reports: &[Report]) {
-    let mut evidence = Evidence::of("conformance");
+/// Puts what the reports of one set-up verify of a dialect into the ledger, or holds it against it.
+pub fn settle(setup: &Setup, dialect: Dialect, reports: &[Report]) {
+    let mut evidence = Evidence::part("conformance", dialect.name());
+    let reports = reports.iter().filter(|report| report.dialect == dialect.name());
     for ((dialect, id), cell) in cells(reports).iter().filter(|(_, cell)| cell.verified()) {
         evidence.saw_in(dialect, id, cell.report.as_deref());
     }

@@ -25,6 +25,23 @@ pub fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_babelvisor"))
 }
 
+/// Accounts of dialects with sign-in: name, secret, what `account add` is told besides. An administrator, a member and a
+/// viewer of one tenant, and a member of another.
+pub const ACCOUNTS: [(&str, &str, &[&str]); 4] = [
+    (
+        "keeper",
+        "Kelp-forest-4",
+        &["--tenant", "default", "--role", "admin"],
+    ),
+    ("member", "Tide-pool-5", &["--tenant", "default"]),
+    (
+        "watcher",
+        "Sand-dune-6",
+        &["--tenant", "default", "--role", "viewer"],
+    ),
+    ("stranger", "Salt-marsh-8", &["--tenant", "elsewhere"]),
+];
+
 /// A gateway to be configured.
 pub fn gateway() -> GatewayBuilder {
     Gateway::builder(binary())

@@ -113,6 +113,65 @@ authentication = "off"
         )
     }
 
+    /// The same for dialects with sign-in: an optical disc and larger and smaller flavors besides; on the memory backend
+    /// also a second host, pool and network.
+    pub fn rich_config(&self) -> String {
+        let (config, native) = match self {
+            Self::Memory => {
+                let disc = "{ name = \"installer.iso\", size = 1048576, format = \"raw\" }";
+                let more = "pools = [{ name = \"default\", capacity = 109951162777600 }, { name = \"spare\", capacity = 1099511627776 }]\n\
+                            networks = [\"default\", \"lan\"]\nhosts = { count = 2, cpus = 64, memory = 549755813888 }\nimages = [";
+                let config = self
+                    .config()
+                    .replacen("images = [", &format!("{more}{disc}, "), 1);
+                (config, "default/installer.iso")
+            }
+            Self::TestUnix(libvirtd) => {
+                let disc = [
+                    "vol-create-as",
+                    "default-pool",
+                    "installer.iso",
+                    "1M",
+                    "--format",
+                    "raw",
+                ];
+                libvirtd.virsh_test(&disc).unwrap();
+                (self.config(), "default-pool/installer.iso")
+            }
+            Self::Qemu(libvirtd) => {
+                let disc = [
+                    "vol-create-as",
+                    "default",
+                    "installer.iso",
+                    "1M",
+                    "--format",
+                    "raw",
+                ];
+                libvirtd.virsh(&disc).unwrap();
+                (self.config(), "default/installer.iso")
+            }
+        };
+        format!(
+            r#"{config}
+[[image]]
+name = "installer"
+number = 2
+native = "{native}"
+format = "raw"
+kind = "iso"
+os = "Debian"
+
+[[flavor]]
+name = "large"
+id = "largeflavo"
+vcpus = 2
+memory_mib = 1536
+family = "BZ"
+billing = "both"
+"#
+        )
+    }
+
     /// The names of all domains on the hypervisor, past the gateway. The memory backend is its own file.
     pub fn domains(&self, state_dir: &std::path::Path) -> Vec<String> {
         match self {

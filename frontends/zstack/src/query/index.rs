@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use babelvisor_core::inventory::Snapshot;
-use babelvisor_core::model::Vm;
+use babelvisor_core::model::{Vm, VmId, VolumeId};
 use imbl::ordmap::DiffItem;
 use imbl::{HashMap, OrdMap, OrdSet};
 use uuid::Uuid;
 
 use super::value::{Value, fold};
 use crate::resources;
+use crate::vm::l3_network;
 
 /// By what VMs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumIter)]
@@ -122,15 +123,14 @@ impl Index {
         });
     }
 
-    /// The VMs with one of these values, in one set for each value. An id that is no VM's key is looked up on the hosts
-    /// of its cluster or zone.
+    /// The VMs with one of these values, in one set or more for each value.
     pub(crate) fn find(&self, now: &Snapshot, key: Key, values: &[Value<'_>]) -> Vec<Numbers> {
         let terms = values.iter().filter_map(Term::of);
         let mut found = Vec::new();
         for term in terms {
             match (key, &term) {
                 (Key::Vm, Term::Id(id)) => {
-                    let vm = now.vms.get(&babelvisor_core::model::VmId(*id));
+                    let vm = now.vms.get(&VmId(*id));
                     found.extend(vm.map(|vm| Numbers::unit(vm.record.number)));
                 }
                 (Key::Cluster, Term::Id(id)) => {
@@ -140,6 +140,12 @@ impl Index {
                 (Key::Zone, Term::Id(id)) => {
                     let hosts = now.hosts.values().filter(|host| host.zone_id().0 == *id);
                     found.extend(hosts.filter_map(|host| self.at(Key::Host, Term::Id(host.id.0))));
+                }
+                (Key::Volume, Term::Id(id)) => {
+                    // A volume with a record has its id; machines are noted under where it lies.
+                    let record = now.entries.volumes.get(&VolumeId(*id));
+                    let native = record.map_or(*id, |record| resources::native_of(record).0);
+                    found.extend(self.at(key, Term::Id(native)));
                 }
                 _ => found.extend(self.at(key, term)),
             }
@@ -176,9 +182,7 @@ fn terms(vm: &Vm, mut note: impl FnMut(Key, Term)) {
         if let Some(address) = resources::address(nic) {
             note(Key::Address, text(&address.to_string()));
         }
-        if let Some(network) = nic.network {
-            note(Key::Network, Term::Id(network.0));
-        }
+        note(Key::Network, Term::Id(l3_network(vm.home(), nic).0));
     }
     for disk in &facts.disks {
         note(Key::Volume, Term::Id(resources::native_volume(vm, disk).0));

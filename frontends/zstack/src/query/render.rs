@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Field, Resource, World};
+use super::table::{Field, Resource, Shown, World};
 use super::value::Value;
 use crate::dates;
 use crate::resources::Row;
@@ -14,16 +14,28 @@ pub(crate) fn row<'w>(world: &World<'w>, resource: &'static Resource, row: Row<'
     for field in resource.fields {
         member(world, field, row, &mut first, json);
     }
-    for relation in resource.relations.iter().filter(|relation| relation.shown) {
-        name(relation.name, &mut first, json);
-        json.push(b'[');
-        for (place, related) in (relation.rows)(world, row).into_iter().enumerate() {
-            if place > 0 {
-                json.push(b',');
+    for relation in resource.relations {
+        let related = || (relation.rows)(world, row).into_iter();
+        match relation.shown {
+            Shown::No => {}
+            Shown::List => {
+                name(relation.name, &mut first, json);
+                json.push(b'[');
+                for (place, related) in related().enumerate() {
+                    if place > 0 {
+                        json.push(b',');
+                    }
+                    self::row(world, relation.to, related, json);
+                }
+                json.push(b']');
             }
-            self::row(world, relation.to, related, json);
+            Shown::One => {
+                if let Some(related) = related().next() {
+                    name(relation.name, &mut first, json);
+                    self::row(world, relation.to, related, json);
+                }
+            }
         }
-        json.push(b']');
     }
     json.push(b'}');
 }
@@ -36,27 +48,6 @@ pub(crate) fn part<'w>(world: &World<'w>, fields: &[&'static Field], row: Row<'w
         member(world, field, row, &mut first, json);
     }
     json.push(b'}');
-}
-
-/// The classes of a row at `path` and of the rows shown in it, parents first.
-pub(crate) fn classes<'w>(
-    world: &World<'w>,
-    resource: &'static Resource,
-    row: Row<'w>,
-    path: &str,
-    whole: bool,
-    found: &mut Vec<(String, &'static str)>,
-) {
-    found.push((path.to_owned(), resource.class));
-    if !whole {
-        return;
-    }
-    for relation in resource.relations.iter().filter(|relation| relation.shown) {
-        for (place, related) in (relation.rows)(world, row).into_iter().enumerate() {
-            let path = format!("{path}.{}[{place}]", relation.name);
-            classes(world, relation.to, related, &path, whole, found);
-        }
-    }
 }
 
 fn name(name: &str, first: &mut bool, json: &mut Vec<u8>) {

@@ -2,7 +2,7 @@
 //! in `resources`; conditions, sorting, joins and answers all walk the same tables.
 
 use babelvisor_core::inventory::Snapshot;
-use babelvisor_core::model::{AccountInfo, TenantId};
+use babelvisor_core::model::TenantId;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
@@ -19,8 +19,6 @@ pub(crate) struct World<'w> {
     pub(crate) index: &'w Index,
     /// To whose objects the caller is limited; an administrator (none) sees all.
     pub(crate) scope: Option<&'w TenantId>,
-    /// The accounts; read from the registry for queries of accounts only.
-    pub(crate) accounts: &'w [AccountInfo],
     /// The zone of dates.
     pub(crate) zone: &'w TimeZone,
 }
@@ -73,8 +71,37 @@ pub(crate) struct Relation {
     pub(crate) rows: Related,
     /// How an indexed search goes through it.
     pub(crate) join: Join,
-    /// Whether answers show the related rows as a list under this name.
-    pub(crate) shown: bool,
+    /// How answers show the related rows under this name.
+    pub(crate) shown: Shown,
+}
+
+impl Relation {
+    /// The relation as a list in answers.
+    pub(crate) const fn shown(self) -> Self {
+        Self {
+            shown: Shown::List,
+            ..self
+        }
+    }
+
+    /// The relation as one object in answers.
+    pub(crate) const fn shown_as_one(self) -> Self {
+        Self {
+            shown: Shown::One,
+            ..self
+        }
+    }
+}
+
+/// How answers show related rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Not at all.
+    No,
+    /// As a list.
+    List,
+    /// As one object.
+    One,
 }
 
 /// A kind of resource.
@@ -154,7 +181,7 @@ macro_rules! relation {
                 $rows
             },
             join: $join,
-            shown: false,
+            shown: $crate::query::table::Shown::No,
         }
     };
 }

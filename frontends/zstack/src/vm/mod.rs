@@ -15,12 +15,13 @@ mod update;
 use std::sync::Arc;
 
 use babelvisor_core::Error;
+use babelvisor_core::command::{ChangeVm, Command};
 use babelvisor_core::model::{Caller, Job, Vm, VmId};
 
 pub(crate) use inventory::Stamp;
 
 use crate::decode::Call;
-use crate::operations::{Row, Told, boxed, job, sync};
+use crate::operations::{Row, Started, Told, boxed, job, sync};
 use crate::{Zstack, encode};
 
 /// Every operation on machines that is built.
@@ -79,6 +80,16 @@ impl Zstack {
             machine.map_err(|error| Error::internal(format!("an answer cannot be encoded: {error}")))?;
         Ok(serde_json::json!({ "inventory": machine }))
     }
+}
+
+/// Gives a change of hardware or settings to the core.
+async fn change(zstack: &Zstack, call: &Call, change: ChangeVm) -> Result<Started, Error> {
+    let command = Command::ChangeVm(Box::new(change));
+    let job = zstack
+        .core
+        .submit(&call.caller, command, call.options.clone())
+        .await?;
+    Ok(Started::Job(Box::new(job)))
 }
 
 /// A job's machine as it is when the client asks.

@@ -10,6 +10,7 @@ use crate::model::{
     BackendId, Caller, Image, ImageId, Job, PoolId, PoolVolume, VolumeFormat, VolumeId, VolumeSource,
     VolumeSpec,
 };
+use crate::outbound::Purpose;
 
 /// Where a new image's content comes from.
 #[derive(Debug, Clone)]
@@ -93,6 +94,7 @@ impl Core {
                 (view.backend, job)
             }
             ImageFrom::Url(url) => {
+                self.engine.outbound().check(Purpose::Image, &url).await?;
                 let format = request.format.unwrap_or(VolumeFormat::Raw);
                 let (backend, pool) = self.image_place(request.pool, image.size)?;
                 let place = PoolVolume {

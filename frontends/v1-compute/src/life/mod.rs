@@ -14,7 +14,7 @@ mod belonging;
 mod counts;
 mod details;
 mod devices;
-mod entry;
+pub(crate) mod entry;
 mod filter;
 mod inspect;
 mod list;
@@ -49,6 +49,7 @@ pub(crate) const ROWS: &[Row] = &[
     row!("compute.list", list),
     row!("compute.state_summary", state_summary),
     row!("compute.inspect", inspect),
+    row!("compute.detail", detail),
     row!("compute.vm_create_support_config", support_config),
     row!("compute.start", power),
     row!("compute.batch_start", batch_power),

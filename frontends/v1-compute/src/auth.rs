@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use babelvisor_core::frontend::Request;
 use babelvisor_core::model::{AccountInfo, Caller, Role, TenantId, Timestamp};
-use babelvisor_core::registry::sessions::SessionOptions;
+use babelvisor_core::registry::SessionOptions;
 use babelvisor_core::secret::{PasswordForm, Secret, sha256_hex};
 use babelvisor_core::{Error, ErrorKind};
 use serde::Serialize;
@@ -223,7 +223,9 @@ impl V1Compute {
             ));
         }
         let registry = self.core.registry();
-        let proved = registry.check_password(user, PasswordForm::Md5Hex, password).await;
+        let proved = registry
+            .check_password(user, PasswordForm::Md5Hex, password)
+            .await;
         let account = proved.map_err(|error| match error.kind {
             ErrorKind::Unauthenticated => Fault::code(Code::NoUser),
             _ => Fault::from(error),

@@ -6,8 +6,10 @@ use babelvisor_schemas::Contract;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::error::Fault;
+use crate::place::Area;
 
 /// What a good answer carries, as JSON already. May hold passwords and tokens: this type has no `Debug`.
 #[derive(Clone)]
@@ -109,11 +111,44 @@ impl BatchOutput {
     }
 }
 
+/// The outcome of a list in one cluster.
+#[derive(Debug, Serialize)]
+pub(crate) struct RangeState {
+    cluster_uuid: String,
+    cluster_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace_uuid: Option<String>,
+    result: Output,
+    total_count: usize,
+}
+
+impl RangeState {
+    /// `cluster` was asked and has `total` that fit. The document's own example prints empty text as the data.
+    pub(crate) fn good(cluster: &Area, total: usize) -> Self {
+        Self {
+            cluster_uuid: cluster.uuid.to_string(),
+            cluster_name: cluster.name.clone(),
+            namespace_uuid: None,
+            result: Output::success(Value::String(String::new())),
+            total_count: total,
+        }
+    }
+
+    /// The same for one namespace of the cluster.
+    pub(crate) fn of_namespace(cluster: &Area, namespace: Uuid, total: usize) -> Self {
+        Self {
+            namespace_uuid: Some(namespace.to_string()),
+            ..Self::good(cluster, total)
+        }
+    }
+}
+
 /// Code 0.
 pub(crate) fn good(contract: &Contract, data: &Data) -> Reply {
     let mut body = Vec::with_capacity(data.0.len() + 96);
     body.extend_from_slice(
-        "{\"scode\":0,\"desc\":\"\",\"message\":\"success\",\"message_cn\":\"成功\",\"stack\":null,\"data\":".as_bytes(),
+        "{\"scode\":0,\"desc\":\"\",\"message\":\"success\",\"message_cn\":\"成功\",\"stack\":null,\"data\":"
+            .as_bytes(),
     );
     body.extend_from_slice(&data.0);
     body.push(b'}');
@@ -154,21 +189,33 @@ mod tests {
     fn success_is_the_envelope_that_the_document_prints() {
         let contract = contract(Dialect::V1Compute);
         let body = |data: Data| -> Value { serde_json::from_slice(&good(contract, &data).body).unwrap() };
-        let printed = |data: Value| {
-            json!({"scode": 0, "desc": "", "message": "success", "message_cn": "成功", "stack": null, "data": data})
-        };
+        let printed = |data: Value| json!({"scode": 0, "desc": "", "message": "success", "message_cn": "成功", "stack": null, "data": data});
         assert_eq!(body(Data::empty()), printed(json!({})));
         assert_eq!(body(Data::no_text()), printed(json!("")));
-        assert_eq!(body(Data::of(&json!({"n": 1})).unwrap_or_else(|_| Data::empty())), printed(json!({"n": 1})));
+        assert_eq!(
+            body(Data::of(&json!({"n": 1})).unwrap_or_else(|_| Data::empty())),
+            printed(json!({"n": 1}))
+        );
         let row = contract.errors().success();
-        assert_eq!((row.en.as_deref(), row.zh.as_deref()), (Some("success"), Some("成功")));
+        assert_eq!(
+            (row.en.as_deref(), row.zh.as_deref()),
+            (Some("success"), Some("成功"))
+        );
     }
 
     #[test]
     fn a_batch_counts_and_a_failed_item_still_names_its_object() {
         let mut batch = BatchOutput::default();
-        batch.push("compute.batch_start", json!({"compute_uuid": "a"}), Ok(json!({"compute_uuid": "a"})));
-        batch.push("compute.batch_start", json!({"compute_uuid": "b"}), Err(Fault::code(Code::WrongState)));
+        batch.push(
+            "compute.batch_start",
+            json!({"compute_uuid": "a"}),
+            Ok(json!({"compute_uuid": "a"})),
+        );
+        batch.push(
+            "compute.batch_start",
+            json!({"compute_uuid": "b"}),
+            Err(Fault::code(Code::WrongState)),
+        );
         let value = serde_json::to_value(&batch).unwrap();
         assert_eq!((&value["success"], &value["fail"]), (&json!(1), &json!(1)));
         assert_eq!(value["results"][0]["stack"], Value::Null);

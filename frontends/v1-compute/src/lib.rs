@@ -13,10 +13,15 @@ mod call;
 mod decode;
 mod encode;
 mod error;
+mod images;
 mod life;
+mod lookups;
+mod network;
 mod operations;
 mod place;
 mod settings;
+mod storage;
+mod trash;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::decode;
 use crate::encode::Data;
 use crate::error::Fault;
-use crate::{auth, life};
+use crate::{auth, images, life, lookups, network, storage, trash};
 
 /// What a function of a row returns.
 pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Result<Data, Fault>> + Send + 'a>>;
@@ -57,7 +57,15 @@ macro_rules! row {
 pub(crate) use row;
 
 /// The tables of all families.
-const TABLES: &[&[Row]] = &[auth::ROWS, life::ROWS];
+const TABLES: &[&[Row]] = &[
+    auth::ROWS,
+    lookups::ROWS,
+    network::ROWS,
+    storage::ROWS,
+    images::ROWS,
+    trash::ROWS,
+    life::ROWS,
+];
 
 /// All operations that are built.
 fn rows() -> impl Iterator<Item = &'static Row> {

@@ -9,9 +9,10 @@
 
 mod support;
 
+use babelvisor_core::model::{EntryState, Flavor, Image, ImageKind, TenantId};
 use babelvisor_pve_open::{CreateAnswers, Settings};
 use serde_json::{Value, json};
-use support::{CREATE, RENT, Site, one, open, send};
+use support::{CREATE, RENT, Site, administrator, one, open, send};
 
 #[tokio::test]
 async fn the_owner_is_shown_the_password_that_the_guest_was_given() {
@@ -222,6 +223,52 @@ async fn package_and_image_must_exist_and_go_together() {
     site.post(CREATE, &body(&site.packages["any-type"], debian))
         .await
         .good();
+}
+
+#[tokio::test]
+async fn only_what_is_enabled_and_the_callers_or_everybodys_is_offered() {
+    let site = Site::open().await;
+    let now = site.core.now();
+    let small = now.flavors[&site.packages["small"]].clone();
+    let number: u64 = site.images["windows"].parse().unwrap();
+    let windows = now.images_by_number[&number].clone();
+    let stranger = Image {
+        state: EntryState::Ready,
+        ..Image::new("somebody else's", ImageKind::Disk, Some(TenantId::new("away")))
+    };
+    let admin = administrator();
+    let stranger = site.core.add_entry(&admin, stranger).await.unwrap();
+    let offered = async |target: &str, name: &str| {
+        let all = site.get(target).await.good();
+        let mut all = all.as_array().unwrap().iter();
+        all.any(|one| one.to_string().contains(&format!("\"{name}\"")))
+    };
+    let (packages, images) = ("/v1/pve/open/packAge/0", "/v1/pve/open/image");
+    assert!(offered(packages, &small.short_id).await && offered(images, &windows.number.to_string()).await);
+    assert!(!offered(images, &stranger.number.to_string()).await);
+
+    let disabled = site.core.edit_entry::<Flavor>(&admin, small.id, |flavor| {
+        flavor.enabled = false;
+        Ok(())
+    });
+    disabled.await.unwrap();
+    let disabled = site.core.edit_entry::<Image>(&admin, windows.id, |image| {
+        image.enabled = false;
+        Ok(())
+    });
+    disabled.await.unwrap();
+    assert!(!offered(packages, &small.short_id).await && !offered(images, &windows.number.to_string()).await);
+    let package = &site.packages["any-type"];
+    for (package, image, named) in [
+        (&small.short_id, &site.images["debian"], "packageId"),
+        (package, &site.images["windows"], "imageId"),
+        (package, &stranger.number.to_string(), "imageId"),
+    ] {
+        let body = json!({"packageId": package, "imageId": image});
+        let answer = site.post(CREATE, &body).await;
+        assert_eq!(answer.code(), 1003, "{body}");
+        assert!(answer.msg().contains(named), "{}", answer.msg());
+    }
 }
 
 #[tokio::test]

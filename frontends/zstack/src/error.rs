@@ -10,7 +10,7 @@ use babelvisor_schemas as schemas;
 use babelvisor_schemas::{Dialect, Outcome, Problem, TransportFault, Violation, contract};
 use serde_json::{Map, Value, json};
 
-use crate::decode;
+use crate::{decode, query};
 
 /// A failure in the dialect's words.
 #[derive(Debug, Clone)]
@@ -53,6 +53,10 @@ impl Fault {
         let by_kind = || errors.for_kind(kind(error.kind)).clone();
         let chosen = |code: &str| errors.for_code(code).unwrap_or_else(by_kind);
         match (error.kind, id) {
+            // The original's REST layer reads query strings, before any operation sees them.
+            (ErrorKind::InvalidInput, _) if error.field.as_deref() == Some(query::QUERY_STRING) => {
+                Self::bad_request(error.detail.clone())
+            }
             (ErrorKind::Unauthenticated, "LogInByAccount") => {
                 Self::with(chosen(WRONG_LOGIN), "wrong account name or password")
             }

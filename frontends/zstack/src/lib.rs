@@ -18,6 +18,8 @@ mod error;
 mod find;
 mod jobs;
 mod operations;
+mod query;
+mod resources;
 mod schema;
 mod session;
 mod settings;
@@ -50,6 +52,7 @@ pub struct Zstack {
     contract: &'static Contract,
     sessions: Sessions,
     machines: FragmentCache<Stamp>,
+    indexes: query::Indexes,
 }
 
 impl Zstack {
@@ -67,6 +70,7 @@ impl Zstack {
             settings,
             contract: contract(Dialect::Zstack),
             sessions: Sessions::default(),
+            indexes: query::Indexes::default(),
         })
     }
 
@@ -163,6 +167,10 @@ impl Frontend for Zstack {
         });
         reply.operation = operation;
         reply
+    }
+
+    fn view(&self, vm: &babelvisor_core::model::Vm) -> Option<serde_json::Value> {
+        serde_json::to_value(self.vm_inventory(&self.core.now(), vm)).ok()
     }
 
     fn refuse(&self, refusal: Refusal, request: &Request) -> Reply {

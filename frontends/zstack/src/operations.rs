@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::Zstack;
 use crate::decode::{self, Call};
-use crate::vm;
+use crate::{query, vm};
 
 /// What a handler becomes.
 pub(crate) type Answering<'a, T> = BoxFuture<'a, Result<T, Error>>;
@@ -117,7 +117,7 @@ const DOORS: [Row; 3] = [
 ];
 
 /// The tables of all families.
-const TABLES: &[&[Row]] = &[&DOORS, vm::ROWS];
+const TABLES: &[&[Row]] = &[&DOORS, vm::ROWS, query::ROWS];
 
 /// The row of an operation; none if it is not built.
 pub(crate) fn row(id: &str) -> Option<&'static Row> {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use babelvisor_core::Error;
 use babelvisor_core::model::Vm;
 
 use super::index::{Index, Key, Numbers, union};
@@ -25,7 +24,7 @@ pub(crate) fn find<'w>(
     world: &World<'w>,
     resource: &'static Resource,
     plan: &Plan,
-) -> Result<Found<'w>, Error> {
+) -> Found<'w> {
     let counted = plan.count || plan.reply_with_count;
     // Order and groups are known when the last row is.
     let whole = counted || plan.sort.is_some() || plan.group_by.is_some();
@@ -55,7 +54,7 @@ pub(crate) fn find<'w>(
     } else {
         rows.into_iter().skip(plan.start).take(plan.limit).collect()
     };
-    Ok(Found { rows, total })
+    Found { rows, total }
 }
 
 /// A value as the key of a map.

@@ -14,8 +14,7 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use uuid::Uuid;
 
 use super::value::{Value, fold};
-use crate::resources;
-use crate::vm::l3_network;
+use crate::resources::{self, machines::l3_network};
 
 /// By what VMs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumIter)]

@@ -38,7 +38,7 @@ static FIELDS: &[Field] = &[
 
 static RELATIONS: &[Relation] = &[
     relation!("usages", &USAGE, Join::Walk, Row::AffinityGroup(group), |world| {
-        let members = group.members.iter().filter(|vm| world.now.vms.contains_key(vm));
+        let members = group.members.iter().filter(|vm| world.now.vms.contains_key(*vm));
         members.map(|vm| Row::Usage(group, *vm)).collect()
     })
     .shown(),

@@ -2,12 +2,11 @@
 
 use babelvisor_core::model::{EntryState, Image, ImageId, ImageKind, ImageLocation, StoragePool};
 
-use super::{BACKUP_STORAGE, Row, VM_INSTANCE, enabled, vms_by};
+use super::{BACKUP_STORAGE, Row, VM_INSTANCE, enabled, machines, vms_by};
 use super::storage::backup_storage;
 use crate::query::index::Key;
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id, said};
-use crate::vm as machines;
 
 /// Images of disks, of data volumes and of optical discs.
 pub(crate) static IMAGE: Resource = Resource {

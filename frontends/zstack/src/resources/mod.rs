@@ -4,6 +4,7 @@
 mod account;
 mod affinity;
 mod image;
+pub(crate) mod machines;
 mod network;
 mod offering;
 mod place;
@@ -31,33 +32,11 @@ pub(crate) use storage::{BACKUP_STORAGE, PRIMARY_STORAGE};
 pub(crate) use vm::{VM_INSTANCE, VM_NIC};
 pub(crate) use volume::{VOLUME, VolumeRow, native_of};
 
-pub(crate) use crate::vm::state;
+pub(crate) use machines::state;
 
 use crate::query::index::{Index, Key, union};
-use crate::query::table::{Resource, World};
+use crate::query::table::World;
 use crate::query::value::Value;
-
-/// Every resource that can be queried, by the operation that does it.
-pub(crate) const QUERIES: [(&str, &Resource); 18] = [
-    ("QueryVmInstance", &VM_INSTANCE),
-    ("QueryVmNic", &VM_NIC),
-    ("QueryVolume", &VOLUME),
-    ("QueryVolumeSnapshot", &VOLUME_SNAPSHOT),
-    ("QueryVolumeSnapshotTree", &VOLUME_SNAPSHOT_TREE),
-    ("QueryImage", &IMAGE),
-    ("QueryInstanceOffering", &INSTANCE_OFFERING),
-    ("QueryDiskOffering", &DISK_OFFERING),
-    ("QueryAffinityGroup", &AFFINITY_GROUP),
-    ("QueryZone", &ZONE),
-    ("QueryCluster", &CLUSTER),
-    ("QueryHost", &HOST),
-    ("QueryPrimaryStorage", &PRIMARY_STORAGE),
-    ("QueryBackupStorage", &BACKUP_STORAGE),
-    ("QueryL2Network", &L2_NETWORK),
-    ("QueryL3Network", &L3_NETWORK),
-    ("QueryIpRange", &IP_RANGE),
-    ("QueryAccount", &ACCOUNT),
-];
 
 /// One row of some resource.
 #[derive(Debug, Clone, Copy)]
@@ -164,11 +143,11 @@ pub(crate) fn tags<'w>(world: &World<'w>, row: Row<'w>, system: bool) -> Vec<Val
         | Row::Range(..) => return Vec::new(),
     };
     let tags = world.now.tags_of(&resource).filter(|tag| tag.system == system);
-    let mut texts: Vec<Value<'w>> = Vec::new();
-    let found: Vec<String> = tags.map(|tag| tag.text.clone()).collect();
-    texts.extend(found.into_iter().map(Value::from));
+    let found: Vec<Value<'w>> = tags.map(|tag| Value::from(&tag.text)).collect();
+    let mut texts = found.clone();
     if let Row::Vm(vm) = row {
-        texts.extend(vm::told_tags(vm, system));
+        let told = vm::told_tags(vm, system);
+        texts.extend(told.into_iter().filter(|tag| !found.contains(tag)));
     }
     texts
 }

@@ -4,12 +4,11 @@
 use babelvisor_core::model::{BackendId, Host, HostId};
 
 use super::{
-    L2_NETWORK, L3_NETWORK, PRIMARY_STORAGE, Row, VM_INSTANCE, connected, enabled, networks, pools, vms_by,
+    L2_NETWORK, L3_NETWORK, PRIMARY_STORAGE, Row, VM_INSTANCE, connected, enabled, machines, networks, pools, vms_by,
 };
 use crate::query::index::Key;
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id};
-use crate::vm as machines;
 
 /// Zones.
 pub(crate) static ZONE: Resource = Resource {

@@ -4,10 +4,9 @@ use babelvisor_core::model::{EntryState, ResourceId, SnapshotId, SnapshotRecord}
 use uuid::Uuid;
 
 use super::volume::volumes;
-use super::{Row, VOLUME, VolumeRow, derived, enabled};
+use super::{Row, VOLUME, VolumeRow, derived, enabled, machines};
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id, said};
-use crate::vm as machines;
 
 /// Deeper trees than hypervisors make are cut off here.
 const DEEPEST: usize = 256;

@@ -5,12 +5,11 @@ use uuid::Uuid;
 
 use super::volume::volumes;
 use super::{
-    AFFINITY_GROUP, CLUSTER, HOST, IMAGE, INSTANCE_OFFERING, L3_NETWORK, Row, VOLUME, ZONE, address,
+    AFFINITY_GROUP, CLUSTER, HOST, IMAGE, INSTANCE_OFFERING, L3_NETWORK, Row, VOLUME, ZONE, address, machines,
 };
 use crate::query::index::Key;
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id, said};
-use crate::vm as machines;
 
 /// Virtual machines, those in the trash included.
 pub(crate) static VM_INSTANCE: Resource = Resource {
@@ -182,7 +181,7 @@ fn default_network<'w>(vm: &Vm) -> Option<Value<'w>> {
         let nic = vm.facts.as_ref()?.nics.first()?;
         Some(machines::l3_network(vm.home(), nic).uuid())
     };
-    chosen.and_then(|text| Uuid::try_parse(&text).ok()).or_else(first).map(Value::Uuid)
+    chosen.and_then(|text| Uuid::try_parse(text).ok()).or_else(first).map(Value::Uuid)
 }
 
 /// What other parts of a machine say in the words of tags.

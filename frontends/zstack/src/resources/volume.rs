@@ -4,11 +4,10 @@ use babelvisor_core::model::{
     Disk, EntryState, PoolId, ResourceId, Vm, VolumeId, VolumeKind, VolumeRecord,
 };
 
-use super::{DISK_OFFERING, IMAGE, PRIMARY_STORAGE, Row, VM_INSTANCE, VOLUME_SNAPSHOT, enabled};
+use super::{DISK_OFFERING, IMAGE, PRIMARY_STORAGE, Row, VM_INSTANCE, VOLUME_SNAPSHOT, enabled, machines};
 use crate::query::index::{Index, Key, union};
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id, said};
-use crate::vm as machines;
 
 /// A volume.
 #[derive(Debug, Clone, Copy)]

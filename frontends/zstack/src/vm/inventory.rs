@@ -2,6 +2,7 @@
 //! the original does. A machine is encoded once for each change of what it depends on, because clients poll lists
 //! far more often than machines change.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use babelvisor_core::Error;
@@ -18,15 +19,17 @@ use crate::{Zstack, encode};
 /// `VmRecord::settings`: the default network's uuid, where a client chose one.
 pub(crate) const DEFAULT_NETWORK: &str = "zstack-default-l3";
 /// `VmRecord::settings`: CPU speed in MHz.
-const CPU_SPEED: &str = "cpu-speed";
+pub(crate) const CPU_SPEED: &str = "cpu-speed";
 
 /// Everything that a machine's encoded form depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// Of the VM.
     revision: u64,
-    /// Of hosts, images, flavors and volumes.
+    /// Of hosts, images and flavors.
     surroundings: u64,
+    /// Of the records of its volumes and the ranges of its networks.
+    around: u64,
 }
 
 /// `org.zstack.header.vm.VmInstanceInventory`.
@@ -135,6 +138,7 @@ impl Zstack {
         let stamp = Stamp {
             revision: vm.revision,
             surroundings: now.surroundings,
+            around: around(now, vm),
         };
         self.machines
             .get_or(vm.id, stamp, || encode::json_of(&self.vm_inventory(now, vm)))
@@ -302,6 +306,24 @@ impl Zstack {
     }
 }
 
+/// What its volumes' records and its networks' ranges are, as one number: neither is told by the inventory's own
+/// counters.
+fn around(now: &Snapshot, vm: &Vm) -> u64 {
+    let Some(facts) = vm.facts.as_deref() else { return 0 };
+    let mut hasher = DefaultHasher::new();
+    for place in facts.disks.iter().filter_map(|disk| disk.volume.as_ref()) {
+        let record = now.volume_at(&facts.backend, place);
+        record.map(|record| (record.id, record.changed)).hash(&mut hasher);
+    }
+    for network in facts.nics.iter().filter_map(|nic| nic.network) {
+        let ranges = now.networks.get(&network).map(|network| &network.ranges);
+        for range in ranges.into_iter().flatten() {
+            (range.first, range.prefix, range.gateway).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
 /// When `vm` last changed. Its record's changes count as well as its facts'.
 pub(crate) fn last_change(vm: &Vm) -> Timestamp {
     vm.changed.max(vm.record.first_seen)
@@ -338,7 +360,7 @@ pub(crate) fn used_ip(backend: &BackendId, network: NetworkId, ip: IpAddr) -> Ne
 }
 
 /// The range of `network` that holds `ip`.
-fn range_of(network: &Network, ip: IpAddr) -> Option<&AddressRange> {
+pub(crate) fn range_of(network: &Network, ip: IpAddr) -> Option<&AddressRange> {
     let IpAddr::V4(ip) = ip else { return None };
     network.ranges.iter().find(|range| {
         let mask = range.netmask().to_bits();
@@ -369,7 +391,7 @@ pub(crate) fn hypervisor(words: &str) -> &'static str {
 pub(crate) const PLATFORMS: [&str; 5] = ["Linux", "Windows", "WindowsVirtio", "Other", "Paravirtualization"];
 
 /// The platform of `vm`: as set, else its image's, else what the name of its image's system says.
-fn platform<'a>(vm: &'a Vm, image: Option<&'a Image>) -> &'a str {
+pub(crate) fn platform<'a>(vm: &'a Vm, image: Option<&'a Image>) -> &'a str {
     let stated = vm.record.os.as_deref();
     let stated = stated.or(image.map(|image| image.platform.as_str()));
     if let Some(stated) = stated.filter(|text| PLATFORMS.contains(text)) {

@@ -1,8 +1,14 @@
 //! The trait that a dialect implements. Requests and replies are plain data: the one HTTP server that all
 //! dialects share lives in the server crate, and a dialect is tested without it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+
+use crate::jobs::HookEncoder;
+
+use crate::model::Vm;
 
 /// One request, read in full and within the limits.
 #[derive(Debug, Clone, Default)]
@@ -106,9 +112,21 @@ pub trait Frontend: Send + Sync {
     /// Its name: `guest-rest`, `v1-compute`, `zstack`, `pve-open`, `kvm-task-feed`.
     fn dialect(&self) -> &'static str;
 
+    /// How it says ends to web hooks, if its clients can name some.
+    fn hook_encoder(self: Arc<Self>) -> Option<Arc<dyn HookEncoder>> {
+        None
+    }
+
     /// Answers a request for an operation that is built.
     async fn answer(&self, routed: Routed, request: Request) -> Reply;
 
     /// Says no in the dialect's own form. The body of `request` may be empty.
     fn refuse(&self, refusal: Refusal, request: &Request) -> Reply;
+
+    /// One VM as the dialect shows it to its owner; `None` where the dialect has nothing built that shows a VM, or cannot
+    /// show this one. It may hold secrets, as the dialect's answers do: whoever shows it further hides them.
+    fn view(&self, vm: &Vm) -> Option<serde_json::Value> {
+        let _ = vm;
+        None
+    }
 }

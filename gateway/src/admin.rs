@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use babelvisor_core::frontend::Frontend;
 use babelvisor_core::layers::Core;
 use babelvisor_core::model::{Job, JobId, Vm, VmId};
 use babelvisor_core::store::JobFilter;
@@ -22,6 +23,7 @@ pub(crate) struct Desk {
     metrics: PrometheusHandle,
     readiness: Readiness,
     store: StoreKind,
+    dialects: Vec<Arc<dyn Frontend>>,
 }
 
 impl Desk {
@@ -31,17 +33,28 @@ impl Desk {
         metrics: PrometheusHandle,
         readiness: Readiness,
         store: StoreKind,
+        dialects: Vec<Arc<dyn Frontend>>,
     ) -> Self {
         Self {
             core,
             metrics,
             readiness,
             store,
+            dialects,
         }
     }
 }
 
 impl Desk {
+    /// The VM as each mounted dialect shows it to its owner, secrets hidden.
+    fn views(&self, vm: &Vm) -> Value {
+        let views = self.dialects.iter().filter_map(|dialect| {
+            let view = dialect.view(vm)?;
+            Some((dialect.dialect().to_owned(), hidden(view)))
+        });
+        Value::Object(views.collect())
+    }
+
     /// What each backend can do now, through its connection.
     fn backends(&self) -> Value {
         let backends = self.core.backends().iter().map(|(id, backend)| {
@@ -128,6 +141,9 @@ impl AdminSource for Desk {
                 view.insert("facts".to_owned(), json!(&**facts));
                 view.insert("host_name".to_owned(), json!(now.host_name(vm)));
             }
+            if let Some(view) = view.as_object_mut() {
+                view.insert("dialects".to_owned(), self.views(vm));
+            }
             view
         }))
     }
@@ -167,6 +183,33 @@ impl AdminSource for Desk {
             StoreKind::Redis => "redis",
         };
         json!({ "name": "babelvisor", "version": serve::VERSION, "store": store })
+    }
+}
+
+/// Parts of names that mark a secret, in small letters: some dialects show passwords to the owner.
+const SECRETS: [&str; 5] = ["password", "passwd", "hostpw", "secret", "token"];
+
+/// A value with its secrets hidden.
+fn hidden(value: Value) -> Value {
+    match value {
+        Value::Object(members) => Value::Object(
+            members
+                .into_iter()
+                .map(|(name, member)| {
+                    let small = name.to_lowercase();
+                    let secret = SECRETS.iter().any(|part| small.contains(part));
+                    let shown = match member {
+                        Value::String(text) if secret && !text.is_empty() => {
+                            Value::String("hidden".to_owned())
+                        }
+                        other => hidden(other),
+                    };
+                    (name, shown)
+                })
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(hidden).collect()),
+        other => other,
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use babelvisor_core::backend::Backend;
 use babelvisor_core::frontend::Frontend;
 use babelvisor_core::inventory::{Inventory, Upkeep};
-use babelvisor_core::jobs::Engine;
-use babelvisor_core::layers::{Core, lapse};
+use babelvisor_core::jobs::{self, Engine};
+use babelvisor_core::layers::{Core, forget_calls, lapse};
 use babelvisor_core::model::{BackendId, TenantId};
 use babelvisor_core::registry::Registry;
 use babelvisor_core::secret::Keyring;
@@ -123,7 +124,14 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
     if let Some(settings) = config.lapse() {
         tasks.spawn(lapse::enforce(core.clone(), settings));
     }
+    tasks.spawn(retention::look_after(core.clone(), config.trash.settings()));
     tasks.spawn(crate::serve::tidy_store(core.clone(), config.jobs.keep_hours));
+    tasks.spawn(forget_calls(core.clone(), Duration::from_secs(600)));
+    for name in config.dialects() {
+        if let Some(encoder) = frontend(config, &core, name).1.hook_encoder() {
+            tasks.spawn(jobs::deliver(core.engine().clone(), encoder, config.hooks()));
+        }
+    }
     Ok(Parts { core, _tasks: tasks })
 }
 
@@ -159,8 +167,24 @@ pub(crate) fn listener(config: &Config, core: &Arc<Core>, listen: &Listen) -> Li
     }
 }
 
+/// The dialects that are mounted anywhere, each once.
+pub(crate) fn dialects(listeners: &[Listener]) -> Vec<Arc<dyn Frontend>> {
+    let mut all: Vec<Arc<dyn Frontend>> = Vec::new();
+    for mount in listeners.iter().flat_map(|listener| &listener.mounts) {
+        if !all.iter().any(|one| one.dialect() == mount.frontend.dialect()) {
+            all.push(mount.frontend.clone());
+        }
+    }
+    all
+}
+
 fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
-    let (dialect, frontend): (Dialect, Arc<dyn Frontend>) = match name {
+    let (dialect, frontend) = frontend(config, core, name);
+    Mount::from_contract(dialect, frontend)
+}
+
+fn frontend(config: &Config, core: &Arc<Core>, name: DialectName) -> (Dialect, Arc<dyn Frontend>) {
+    match name {
         DialectName::GuestRest => {
             let mut settings = config.guest_rest.clone();
             settings.leases_enforced |= config.lease_terms.enforce;
@@ -194,6 +218,5 @@ fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
             Dialect::KvmTaskFeed,
             Arc::new(babelvisor_kvm_task_feed::KvmTaskFeed::new()),
         ),
-    };
-    Mount::from_contract(dialect, frontend)
+    }
 }

@@ -60,11 +60,12 @@ async fn serve(config: &config::Config, metrics: PrometheusHandle) -> Result<(),
     });
     let parts = assemble::parts(config).await?;
     let core = parts.core.clone();
-    let listeners = config
+    let listeners: Vec<_> = config
         .listen
         .iter()
         .map(|listen| assemble::listener(config, &core, listen))
         .collect();
+    let dialects = assemble::dialects(&listeners);
     let server = Server::bind(ServerConfig {
         listeners,
         limits: Limits::default(),
@@ -72,7 +73,7 @@ async fn serve(config: &config::Config, metrics: PrometheusHandle) -> Result<(),
     .await?;
     let readiness = server.readiness();
     let tidied = tokio::spawn(tidy_metrics(metrics.clone()));
-    let desk = Desk::new(core.clone(), metrics, readiness, config.store.kind);
+    let desk = Desk::new(core.clone(), metrics, readiness, config.store.kind, dialects);
     let admin_config = AdminConfig {
         address: config.admin.address,
         open_to_network: config.admin.open_to_network,

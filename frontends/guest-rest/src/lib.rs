@@ -134,6 +134,10 @@ impl Frontend for GuestRest {
         reply
     }
 
+    fn view(&self, vm: &babelvisor_core::model::Vm) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.encoder.guest(&self.core.now(), vm)).ok()
+    }
+
     fn refuse(&self, refusal: Refusal, request: &Request) -> Reply {
         let mut operation = None;
         let mut allow = None;

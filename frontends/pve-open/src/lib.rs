@@ -83,6 +83,12 @@ impl Frontend for PveOpen {
         reply
     }
 
+    fn view(&self, vm: &babelvisor_core::model::Vm) -> Option<serde_json::Value> {
+        let now = babelvisor_core::model::Timestamp::now();
+        let machine = self.machine(&self.core.now(), vm, now).ok()?;
+        serde_json::from_slice(&machine).ok()
+    }
+
     fn refuse(&self, refusal: Refusal, request: &Request) -> Reply {
         let fault = Fault::refusal(&refusal);
         let mut reply = encode::bad(self.contract, &fault, &request.request_id);

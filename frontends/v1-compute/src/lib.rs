@@ -84,6 +84,10 @@ impl Frontend for V1Compute {
         reply
     }
 
+    fn view(&self, vm: &babelvisor_core::model::Vm) -> Option<serde_json::Value> {
+        self.shown(vm)
+    }
+
     fn refuse(&self, refusal: Refusal, request: &Request) -> Reply {
         let fault = Fault::refusal(&refusal, &request.method, &request.path, &request.request_id);
         let mut reply = encode::bad(self.contract, &fault, "");

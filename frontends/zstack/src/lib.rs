@@ -16,6 +16,7 @@ mod decode;
 mod encode;
 mod error;
 mod find;
+mod hooks;
 mod jobs;
 mod operations;
 mod query;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use babelvisor_core::frontend::{Frontend, Refusal, Reply, Request, Routed};
 use babelvisor_core::inventory::FragmentCache;
+use babelvisor_core::jobs::HookEncoder;
 use babelvisor_core::layers::{Core, SubmitOptions};
 use babelvisor_schemas::{Contract, Dialect, Operation, WARNING_HEADER, contract};
 use jiff::tz::TimeZone;
@@ -63,15 +65,23 @@ impl Zstack {
         reason = "callers hold every dialect as a trait object"
     )]
     pub fn new(core: Arc<Core>, settings: Settings) -> Arc<dyn Frontend> {
-        Arc::new(Self {
+        Arc::new(Self::made(core, settings))
+    }
+
+    /// What posts the ends of its calls to the web hooks that they name.
+    pub fn hooks(core: Arc<Core>, settings: Settings) -> Arc<dyn HookEncoder> {
+        Arc::new(Self::made(core, settings))
+    }
+
+    fn made(core: Arc<Core>, settings: Settings) -> Self {
+        Self {
             core,
             zone: settings.zone().unwrap_or(TimeZone::UTC),
             machines: FragmentCache::new(settings.cache_bytes),
             settings,
             contract: contract(Dialect::Zstack),
             sessions: Sessions::default(),
-            indexes: query::Indexes::default(),
-        })
+        }
     }
 
     async fn call(&self, routed: Routed, request: Request) -> (Option<&'static str>, Result<Reply, Fault>) {

@@ -43,8 +43,11 @@ fn all_264_operations_are_there() {
 }
 
 #[test]
-fn exactly_the_two_small_dialects_are_built() {
-    let built: Vec<&Operation> = all_operations().filter(|operation| operation.built).collect();
+fn the_two_small_dialects_are_built_whole() {
+    let small = [Dialect::GuestRest, Dialect::PveOpen];
+    let built: Vec<&Operation> = all_operations()
+        .filter(|operation| operation.built && small.contains(&operation.dialect))
+        .collect();
     let documented = built
         .iter()
         .filter(|operation| operation.origin == Origin::Documented);

@@ -125,6 +125,11 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
         tasks.spawn(lapse::enforce(core.clone(), settings));
     }
     tasks.spawn(retention::look_after(core.clone(), config.trash.settings()));
+    tasks.spawn(deliver(
+        core.engine().clone(),
+        babelvisor_zstack::Zstack::hooks(core.clone(), config.zstack.clone()),
+        HookSettings::default(),
+    ));
     tasks.spawn(crate::serve::tidy_store(core.clone(), config.jobs.keep_hours));
     tasks.spawn(forget_calls(core.clone(), Duration::from_secs(600)));
     for name in config.dialects() {

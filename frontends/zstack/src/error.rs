@@ -242,8 +242,8 @@ fn class(noun: &str) -> &str {
         ("zone", "ZoneVO"),
         ("pool", "PrimaryStorageVO"),
         ("flavor", "InstanceOfferingVO"),
-        ("disk_offering", "DiskOfferingVO"),
-        ("affinity_group", "AffinityGroupVO"),
+        ("disk offering", "DiskOfferingVO"),
+        ("affinity group", "AffinityGroupVO"),
         ("account", "AccountVO"),
         ("job", "LongJobVO"),
     ];

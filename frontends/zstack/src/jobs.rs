@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use babelvisor_core::command::WhenBusy;
 use babelvisor_core::frontend::{Reply, Request, Routed};
 use babelvisor_core::layers::{Origin, SubmitOptions};
-use babelvisor_core::model::{Caller, EndedCall, Hook, Job, JobId, JobState, Polled};
+use babelvisor_core::model::{Caller, EndedCall, Hook, Job, JobId, JobState, Polled, Role};
 use babelvisor_core::{Error, ErrorKind};
 use babelvisor_schemas::{Operation, WARNING_HEADER};
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use crate::session;
 
 /// Where jobs are polled.
 const PATH: &str = "/zstack/v1/api-jobs";
+/// In a job's note: its uuid as the client wrote it.
+const NAMED: &str = "uuid";
 /// Length of a job's uuid.
 const LENGTH: usize = 32;
 
@@ -84,7 +86,10 @@ impl Zstack {
             hook: request
                 .header("x-web-hook")
                 .map(|url| Hook { url: url.to_owned() }),
-            note: None,
+            // Only a name that is no uuid cannot be told from the job's id.
+            note: decode::uuid(&named)
+                .is_none()
+                .then(|| json!({ NAMED: named })),
         };
         if let Some(hook) = &options.hook {
             let checked = self.core.check_hook(hook).await;
@@ -208,6 +213,38 @@ impl Zstack {
         }
     }
 
+    /// The body that a poll of an end answers, and whether it is one of success.
+    ///
+    /// # Errors
+    /// `Busy` while something that belongs to it still runs.
+    pub(crate) async fn end(&self, ended_as: &Polled) -> Result<(bool, Bytes), Error> {
+        let failed = |fault: Fault| (false, json!({ "error": fault.object() }).to_string().into());
+        match ended_as {
+            Polled::Call(call) => Ok(ended((**call).clone()).map_or_else(failed, |body| (true, body))),
+            Polled::Job(job) => {
+                let caller = self.owner(job);
+                match self.told(&caller, job).await {
+                    Ok(Told::Result(body)) => Ok((true, body)),
+                    Ok(Told::NotYet) => Err(Error::new(ErrorKind::Busy, "the call has not ended yet")),
+                    Err(fault) => Ok(failed(fault)),
+                }
+            }
+        }
+    }
+
+    /// Whoever may see what a job did: its tenant.
+    fn owner(&self, job: &Job) -> Caller {
+        Caller {
+            account: None,
+            tenant: job.tenant.clone(),
+            role: Role::Viewer,
+            vm_quota: None,
+            dialect: self.contract.dialect().name(),
+            operation: job.operation.clone(),
+            request_id: String::new(),
+        }
+    }
+
     /// How a job stands, in its operation's words.
     async fn told(&self, caller: &Caller, job: &Job) -> Result<Told, Fault> {
         let id = job.operation.as_str();
@@ -231,6 +268,16 @@ impl Zstack {
 pub(crate) fn wants_schema(request: &Request) -> bool {
     let header = request.header("x-json-schema");
     header.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// A job's uuid as the client wrote it.
+pub(crate) fn uuid_of(ended_as: &Polled) -> String {
+    let (id, note) = match ended_as {
+        Polled::Job(job) => (job.id, &job.note),
+        Polled::Call(call) => (call.id, &call.note),
+    };
+    let named = note.as_ref().and_then(|note| note.get(NAMED)?.as_str());
+    named.map_or_else(|| id.simple(), str::to_owned)
 }
 
 /// The end of a call without a job.

@@ -81,6 +81,7 @@ impl Zstack {
             settings,
             contract: contract(Dialect::Zstack),
             sessions: Sessions::default(),
+            indexes: query::Indexes::default(),
         }
     }
 

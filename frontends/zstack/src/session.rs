@@ -57,7 +57,8 @@ impl Sessions {
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
-        let until = now + REMEMBERED.min(life);
+        // Far shorter than its life, so that one in use is renewed in time.
+        let until = now + REMEMBERED.min(life / 4);
         known.insert(hash, Known { account, until });
     }
 

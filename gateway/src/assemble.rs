@@ -7,7 +7,7 @@ use std::time::Duration;
 use babelvisor_core::backend::Backend;
 use babelvisor_core::frontend::Frontend;
 use babelvisor_core::inventory::{Inventory, Upkeep};
-use babelvisor_core::jobs::{self, Engine};
+use babelvisor_core::jobs::{self, Engine, HookEncoder};
 use babelvisor_core::layers::{Core, forget_calls, lapse};
 use babelvisor_core::model::{BackendId, TenantId};
 use babelvisor_core::registry::Registry;
@@ -133,7 +133,7 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
     tasks.spawn(crate::serve::tidy_store(core.clone(), config.jobs.keep_hours));
     tasks.spawn(forget_calls(core.clone(), Duration::from_secs(600)));
     for name in config.dialects() {
-        if let Some(encoder) = frontend(config, &core, name).1.hook_encoder() {
+        if let Some(encoder) = hook_encoder(config, &core, name) {
             tasks.spawn(jobs::deliver(core.engine().clone(), encoder, config.hooks()));
         }
     }
@@ -183,13 +183,22 @@ pub(crate) fn dialects(listeners: &[Listener]) -> Vec<Arc<dyn Frontend>> {
     all
 }
 
-fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
-    let (dialect, frontend) = frontend(config, core, name);
-    Mount::from_contract(dialect, frontend)
+/// How a dialect says ends to the web hooks that its clients name, if they can name any.
+fn hook_encoder(config: &Config, core: &Arc<Core>, name: DialectName) -> Option<Arc<dyn HookEncoder>> {
+    match name {
+        DialectName::Zstack => Some(babelvisor_zstack::Zstack::hooks(
+            core.clone(),
+            config.zstack.clone(),
+        )),
+        DialectName::GuestRest
+        | DialectName::PveOpen
+        | DialectName::V1Compute
+        | DialectName::KvmTaskFeed => None,
+    }
 }
 
-fn frontend(config: &Config, core: &Arc<Core>, name: DialectName) -> (Dialect, Arc<dyn Frontend>) {
-    match name {
+fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
+    let (dialect, frontend): (Dialect, Arc<dyn Frontend>) = match name {
         DialectName::GuestRest => {
             let mut settings = config.guest_rest.clone();
             settings.leases_enforced |= config.lease_terms.enforce;
@@ -223,5 +232,6 @@ fn frontend(config: &Config, core: &Arc<Core>, name: DialectName) -> (Dialect, A
             Dialect::KvmTaskFeed,
             Arc::new(babelvisor_kvm_task_feed::KvmTaskFeed::new()),
         ),
-    }
+    };
+    Mount::from_contract(dialect, frontend)
 }

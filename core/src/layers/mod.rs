@@ -12,6 +12,7 @@ pub mod lapse;
 mod legal;
 mod machines;
 mod placement;
+pub mod retention;
 mod snapshots;
 mod stillborn;
 mod volumes;

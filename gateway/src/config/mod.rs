@@ -2,7 +2,9 @@
 
 mod catalogue;
 mod fault;
+mod outbound;
 mod sections;
+mod trash;
 
 use std::path::{Path, PathBuf};
 
@@ -81,6 +83,21 @@ mod tests {
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default()
+    }
+
+    #[test]
+    fn outside_addresses_are_ranges_and_what_is_none_is_named() {
+        let text = refused("[outbound]\nwebhook.allow = [\"10.0.0.0/8\", \"10.1.2.3/8\"]\n");
+        assert!(
+            text.contains("10.1.2.3/8") && text.contains("gateway.toml:2"),
+            "{text}"
+        );
+        let text = refused("[outbound]\nwebhook.tries = 0\n");
+        assert!(text.contains("webhook.tries"), "{text}");
+        let text = refused("[outbound]\ntrust = \"/nowhere/ca.pem\"\n");
+        assert!(text.contains("/nowhere/ca.pem"), "{text}");
+        let good = "[outbound]\nwebhook.allow = [\"192.0.2.0/24\", \"2001:db8::/32\"]\nimage.allow = [\"192.0.2.9\"]\n";
+        assert_eq!(refused(good), "");
     }
 
     #[test]

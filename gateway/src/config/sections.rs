@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use babelvisor_core::jobs::EngineSettings;
+use babelvisor_core::jobs::{EngineSettings, HookSettings};
 use babelvisor_core::layers::Policy;
 use babelvisor_core::layers::lapse::LapseSettings;
 use babelvisor_core::model::BackendId;
@@ -12,6 +12,8 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use super::catalogue::{FlavorEntry, ImageEntry};
+use super::outbound::OutboundSection;
+use super::trash::TrashSection;
 use super::{ConfigError, default_state_dir};
 use crate::cli::AccelName;
 
@@ -27,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) jobs: JobsSection,
     pub(crate) placement: PlacementSection,
     pub(crate) lease_terms: LeaseSection,
+    pub(crate) trash: TrashSection,
+    outbound: OutboundSection,
     pub(crate) log: LogSection,
     /// Whose VMs are that were not made through the gateway.
     pub(crate) adopted_tenant: String,
@@ -53,6 +57,8 @@ impl Default for Config {
             jobs: JobsSection::default(),
             placement: PlacementSection::default(),
             lease_terms: LeaseSection::default(),
+            trash: TrashSection::default(),
+            outbound: OutboundSection::default(),
             log: LogSection::default(),
             adopted_tenant: "default".to_owned(),
             backend: Vec::new(),
@@ -383,6 +389,7 @@ impl Config {
                 faults.push(format!("backend {}: the id is used twice", backend.id));
             }
         }
+        faults.extend(self.outbound.fault());
         faults.extend(self.image.iter().filter_map(|image| image.fault(&ids)));
         faults.extend(self.flavor.iter().filter_map(FlavorEntry::fault));
         faults.extend(twice("image name", self.image.iter().map(ImageEntry::name)));
@@ -409,12 +416,21 @@ impl Config {
         if self.lease_terms.every_seconds == 0 {
             faults.push("lease_terms: every_seconds is at least 1".to_owned());
         }
+        if self.trash.every_seconds == 0 {
+            faults.push("trash: every_seconds is at least 1".to_owned());
+        }
         faults
     }
 
     /// The state directory.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(default_state_dir)
+    }
+
+    /// The dialects that some listener answers.
+    pub(crate) fn dialects(&self) -> impl Iterator<Item = DialectName> {
+        let listens = |name: &DialectName| self.listen.iter().any(|listen| listen.dialects.contains(name));
+        DialectName::ALL.into_iter().filter(listens)
     }
 
     /// The ids of all backends.
@@ -431,7 +447,13 @@ impl Config {
             lease: Duration::from_millis(self.jobs.lease_ms),
             workers: self.jobs.workers,
             drain: Duration::from_millis(self.jobs.drain_ms),
+            outbound: self.outbound.client(),
         }
+    }
+
+    /// How web hooks are delivered.
+    pub(crate) fn hooks(&self) -> HookSettings {
+        self.outbound.hooks(Duration::from_millis(self.jobs.lease_ms))
     }
 
     /// The layers' policy.

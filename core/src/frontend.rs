@@ -1,12 +1,8 @@
 //! The trait that a dialect implements. Requests and replies are plain data: the one HTTP server that all
 //! dialects share lives in the server crate, and a dialect is tested without it.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
-
-use crate::jobs::HookEncoder;
 
 use crate::model::Vm;
 
@@ -111,11 +107,6 @@ pub enum Refusal {
 pub trait Frontend: Send + Sync {
     /// Its name: `guest-rest`, `v1-compute`, `zstack`, `pve-open`, `kvm-task-feed`.
     fn dialect(&self) -> &'static str;
-
-    /// How it says ends to web hooks, if its clients can name some.
-    fn hook_encoder(self: Arc<Self>) -> Option<Arc<dyn HookEncoder>> {
-        None
-    }
 
     /// Answers a request for an operation that is built.
     async fn answer(&self, routed: Routed, request: Request) -> Reply;

@@ -125,11 +125,6 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
         tasks.spawn(lapse::enforce(core.clone(), settings));
     }
     tasks.spawn(retention::look_after(core.clone(), config.trash.settings()));
-    tasks.spawn(deliver(
-        core.engine().clone(),
-        babelvisor_zstack::Zstack::hooks(core.clone(), config.zstack.clone()),
-        HookSettings::default(),
-    ));
     tasks.spawn(crate::serve::tidy_store(core.clone(), config.jobs.keep_hours));
     tasks.spawn(forget_calls(core.clone(), Duration::from_secs(600)));
     for name in config.dialects() {
@@ -190,10 +185,9 @@ fn hook_encoder(config: &Config, core: &Arc<Core>, name: DialectName) -> Option<
             core.clone(),
             config.zstack.clone(),
         )),
-        DialectName::GuestRest
-        | DialectName::PveOpen
-        | DialectName::V1Compute
-        | DialectName::KvmTaskFeed => None,
+        DialectName::GuestRest | DialectName::PveOpen | DialectName::V1Compute | DialectName::KvmTaskFeed => {
+            None
+        }
     }
 }
 

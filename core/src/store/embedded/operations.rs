@@ -151,8 +151,9 @@ impl Batch<'_, '_> {
         self.board.check(claim)?;
         let versions = self.check_writes(&writes)?;
 
-        self.put_end(number, job, end)?;
-        self.write_records(writes, &versions)
+        // Whoever hears that the job has ended has heard before what that means for the records.
+        self.write_records(writes, &versions)?;
+        self.put_end(number, job, end)
     }
 
     pub(super) fn cancel(&mut self, id: JobId) -> Done<()> {
@@ -197,8 +198,8 @@ impl Batch<'_, '_> {
         }
         let versions = self.check_writes(&writes)?;
         job.cancel_requested |= end.state == JobState::Cancelled;
-        self.put_end(number, job, end)?;
         self.write_records(writes, &versions)?;
+        self.put_end(number, job, end)?;
         Ok(true)
     }
 

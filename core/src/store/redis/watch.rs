@@ -103,7 +103,8 @@ impl Watch {
         Ok(number.unwrap_or(0))
     }
 
-    /// What changed since the last call, each key once, in the order of its first change.
+    /// What changed since the last call, each key once, in the order of its last change: values are fetched as
+    /// they are now, and a job's end must not be told before what it means for the records.
     async fn read(&mut self, connection: &mut MultiplexedConnection) -> Result<Vec<Changed>> {
         let mut command = redis::cmd("XREAD");
         command
@@ -115,7 +116,6 @@ impl Watch {
             .arg(format!("{}changes", self.prefix))
             .arg(format!("{}-0", self.last));
         let reply: Option<redis::streams::StreamReadReply> = ask(connection, &command).await?;
-        let mut seen = HashSet::new();
         let mut changed = Vec::new();
         for entry in reply
             .into_iter()
@@ -150,12 +150,12 @@ impl Watch {
                 // A newer release may have kinds of its own.
                 kind.parse().ok().map(|kind| Changed::Record(kind, key))
             };
-            if let Some(what) = what
-                && seen.insert(what.clone())
-            {
-                changed.push(what);
-            }
+            changed.extend(what);
         }
+        let mut seen = HashSet::new();
+        changed.reverse();
+        changed.retain(|what| seen.insert(what.clone()));
+        changed.reverse();
         Ok(changed)
     }
 

@@ -44,8 +44,9 @@ pub(super) async fn changes_arrive_in_order_with_own_ones(rig: &mut impl Rig) {
         )
         .await
         .unwrap();
-    assert_eq!(next_state(&mut changes, job.id).await, JobState::Succeeded);
+    // What the end means for the records is told before the end itself.
     assert_eq!(next_version(&mut changes, "a").await, Some(2));
+    assert_eq!(next_state(&mut changes, job.id).await, JobState::Succeeded);
 
     let removal = Write {
         value: None,

@@ -14,6 +14,6 @@ if ARGV[4] ~= '' then redis.call('HSET', job, 'error', ARGV[4]) end
 if ARGV[6] ~= '' then redis.call('HSET', job, 'command', ARGV[6]) end
 if ARGV[7] ~= '' then redis.call('HSET', job, 'result', ARGV[7]) end
 leave(id, ARGV[9])
-event('job', id)
 apply_writes(10, versions)
+event('job', id)
 return {'ended'}

@@ -17,6 +17,7 @@ if ARGV[8] ~= '' then redis.call('HSET', job, 'command', ARGV[8]) end
 if ARGV[9] ~= '' then redis.call('HSET', job, 'result', ARGV[9]) end
 if state == 'succeeded' then redis.call('HSET', job, 'progress', '100') end
 leave(id, ARGV[11])
-event('job', id)
+-- Whoever hears that the job has ended has heard before what that means for the records.
 apply_writes(12, versions)
+event('job', id)
 return {'ok'}

@@ -100,4 +100,7 @@ pub(crate) struct Catalog {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Companions {
     pub(crate) operations: Vec<CatalogOperation>,
+    /// What their answers hold, where the catalogue has no structure of that name.
+    #[serde(default)]
+    pub(crate) structures: HashMap<String, Structure>,
 }

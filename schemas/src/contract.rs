@@ -226,6 +226,9 @@ impl Contract {
         let documented = catalog.operations.len();
         let mut rows = catalog.operations;
         rows.append(&mut companions.operations);
+        for (name, structure) in companions.structures {
+            catalog.structures.entry(name).or_insert(structure);
+        }
         amend::apply(&choices.choices, &mut rows, &mut catalog.structures)?;
         let tables = rows.iter().flat_map(|row| [&row.request, &row.response]);
         let tables = tables.chain(catalog.structures.values().map(|structure| &structure.fields));

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::Zstack;
 use crate::decode::{self, Call};
+use crate::resources::free_ip;
 use crate::{query, vm};
 
 /// What a handler becomes.
@@ -117,7 +118,7 @@ const DOORS: [Row; 3] = [
 ];
 
 /// The tables of all families.
-const TABLES: &[&[Row]] = &[&DOORS, vm::ROWS, query::ROWS];
+const TABLES: &[&[Row]] = &[&DOORS, vm::ROWS, query::ROWS, free_ip::ROWS];
 
 /// The row of an operation; none if it is not built.
 pub(crate) fn row(id: &str) -> Option<&'static Row> {

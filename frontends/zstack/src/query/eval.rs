@@ -20,11 +20,7 @@ pub(crate) struct Found<'w> {
 }
 
 /// Finds what `plan` asks for.
-pub(crate) fn find<'w>(
-    world: &World<'w>,
-    resource: &'static Resource,
-    plan: &Plan,
-) -> Found<'w> {
+pub(crate) fn find<'w>(world: &World<'w>, resource: &'static Resource, plan: &Plan) -> Found<'w> {
     let counted = plan.count || plan.reply_with_count;
     // Order and groups are known when the last row is.
     let whole = counted || plan.sort.is_some() || plan.group_by.is_some();
@@ -37,8 +33,10 @@ pub(crate) fn find<'w>(
     // As the original counts: before rows are grouped.
     let total = counted.then_some(rows.len());
     if let Some((field, down)) = plan.sort {
-        let mut keyed: Vec<(Value<'w>, Row<'w>)> =
-            rows.into_iter().map(|row| ((field.get)(world, row), row)).collect();
+        let mut keyed: Vec<(Value<'w>, Row<'w>)> = rows
+            .into_iter()
+            .map(|row| ((field.get)(world, row), row))
+            .collect();
         keyed.sort_by(|(one, _), (two, _)| {
             let order = one.order(two);
             if down { order.reverse() } else { order }
@@ -113,7 +111,9 @@ fn matching<'w>(
                 }
             }
             if let Some(beside) = beside {
-                let rows = beside(world).into_iter().filter(|row| fulfils(world, *row, group));
+                let rows = beside(world)
+                    .into_iter()
+                    .filter(|row| fulfils(world, *row, group));
                 found.extend(rows.take(wanted.saturating_sub(found.len())));
             }
         }
@@ -124,11 +124,16 @@ fn matching<'w>(
 /// The rows of a condition `uuid = …`, where they are found directly.
 fn by_uuid<'w>(world: &World<'w>, resource: &'static Resource, group: &Group) -> Option<Vec<Row<'w>>> {
     let by_uuid = resource.by_uuid?;
-    let named = group.tests.iter().find_map(|test| match (test.what, test.operator, &test.operand) {
-        (What::Field(field), Operator::Is, Operand::One(value)) if field.name == "uuid" => Some(value),
-        _ => None,
-    })?;
-    let Value::Uuid(id) = named else { return Some(Vec::new()) };
+    let named = group
+        .tests
+        .iter()
+        .find_map(|test| match (test.what, test.operator, &test.operand) {
+            (What::Field(field), Operator::Is, Operand::One(value)) if field.name == "uuid" => Some(value),
+            _ => None,
+        })?;
+    let Value::Uuid(id) = named else {
+        return Some(Vec::new());
+    };
     let row = by_uuid(world, *id).filter(|row| resources::sees(world, *row));
     Some(row.into_iter().collect())
 }
@@ -208,7 +213,9 @@ fn narrowed(world: &World<'_>, resource: &'static Resource, group: &Group) -> Op
 /// What the index finds for one condition; none if it does not help with it.
 fn looked_up(world: &World<'_>, key: Key, test: &Test) -> Option<Vec<Numbers>> {
     match (test.operator, &test.operand) {
-        (Operator::Is, Operand::One(value)) => Some(world.index.find(world.now, key, std::slice::from_ref(value))),
+        (Operator::Is, Operand::One(value)) => {
+            Some(world.index.find(world.now, key, std::slice::from_ref(value)))
+        }
         (Operator::In, Operand::Many(values)) => Some(world.index.find(world.now, key, values)),
         _ => None,
     }

@@ -70,6 +70,7 @@ queries! {
     "QueryL3Network" => L3_NETWORK,
     "QueryIpRange" => IP_RANGE,
     "QueryAccount" => ACCOUNT,
+    "QueryShareableVolumeVmInstanceRef" => SHAREABLE_REF,
 }
 
 /// Answers a query of `resource`: a list, or the one row that the path names, or none of it.

@@ -238,7 +238,11 @@ mod tests {
     }
 
     fn expect(text: &str, name: &str, operator: Operator, value: &str) {
-        assert_eq!(read(text), (name.to_owned(), operator, value.to_owned()), "{text}");
+        assert_eq!(
+            read(text),
+            (name.to_owned(), operator, value.to_owned()),
+            "{text}"
+        );
     }
 
     #[test]
@@ -260,7 +264,12 @@ mod tests {
         for text in ["name=null", "name is null", "name IS NULL", " name  is null "] {
             expect(text, "name", Operator::Null, "");
         }
-        for text in ["name!=null", "name not null", "name is not null", "name  NOT NULL"] {
+        for text in [
+            "name!=null",
+            "name not null",
+            "name is not null",
+            "name  NOT NULL",
+        ] {
             expect(text, "name", Operator::NotNull, "");
         }
         expect("vmInstanceUuid not null", "vmInstanceUuid", Operator::NotNull, "");
@@ -269,16 +278,32 @@ mod tests {
     #[test]
     fn the_first_operator_counts_and_the_value_is_kept_as_it_is() {
         expect("name=a!=b", "name", Operator::Is, "a!=b");
-        expect("__systemTag__=ha::a=b>c", "__systemTag__", Operator::Is, "ha::a=b>c");
+        expect(
+            "__systemTag__=ha::a=b>c",
+            "__systemTag__",
+            Operator::Is,
+            "ha::a=b>c",
+        );
         expect("description= is null", "description", Operator::Is, " is null");
         expect("name = x ", "name", Operator::Is, " x ");
         expect("name=", "name", Operator::Is, "");
-        expect("vmNics.l3Network.name=x", "vmNics.l3Network.name", Operator::Is, "x");
+        expect(
+            "vmNics.l3Network.name=x",
+            "vmNics.l3Network.name",
+            Operator::Is,
+            "x",
+        );
     }
 
     #[test]
     fn what_has_no_operator_is_refused_in_the_originals_words() {
-        for text in ["0c917562d5954544b37bf5e0ed0735a6", "is null", "name", "name!", "name?x"] {
+        for text in [
+            "0c917562d5954544b37bf5e0ed0735a6",
+            "is null",
+            "name",
+            "name!",
+            "name?x",
+        ] {
             let error = condition(text).unwrap_err();
             assert_eq!(error.field.as_deref(), Some(QUERY_STRING), "{text}");
             assert!(error.detail.starts_with("Invalid query parameter."), "{text}");
@@ -291,7 +316,12 @@ mod tests {
     fn paging_sorting_and_fields_have_several_spellings() {
         let read = |pairs: &[(&'static str, &'static str)]| Question::read(pairs.iter().copied());
         let sorted = |sort| read(&[("sort", sort)]).unwrap().sort.unwrap();
-        for (sort, down) in [("+name", false), (" name", false), ("name", false), ("-name", true)] {
+        for (sort, down) in [
+            ("+name", false),
+            (" name", false),
+            ("name", false),
+            ("-name", true),
+        ] {
             assert_eq!(sorted(sort), ("name".to_owned(), down), "{sort}");
         }
         for pairs in [
@@ -301,11 +331,19 @@ mod tests {
         ] {
             assert_eq!(read(pairs).unwrap().fields, ["name", "uuid"]);
         }
-        let question = read(&[("limit", "5"), ("start", "10"), ("replyWithCount", "true"), ("count", "")]);
+        let question = read(&[
+            ("limit", "5"),
+            ("start", "10"),
+            ("replyWithCount", "true"),
+            ("count", ""),
+        ]);
         let question = question.unwrap();
         assert_eq!((question.limit, question.start), (5, 10));
         assert!(question.reply_with_count && !question.count);
-        assert_eq!(read(&[("uuid", "x"), ("sessionId", "y")]).unwrap(), Question::default());
+        assert_eq!(
+            read(&[("uuid", "x"), ("sessionId", "y")]).unwrap(),
+            Question::default()
+        );
         for pairs in [[("limit", "many")], [("start", "-1")], [("limit", "1.5")]] {
             assert!(read(&pairs).is_err(), "{pairs:?}");
         }

@@ -106,8 +106,6 @@ pub(crate) enum Shown {
 
 /// A kind of resource.
 pub(crate) struct Resource {
-    /// Its noun in errors: `VmInstance`.
-    pub(crate) name: &'static str,
     /// The original's class of what answers show of it.
     pub(crate) class: &'static str,
     /// Its fields in the order of answers.

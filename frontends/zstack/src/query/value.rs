@@ -121,19 +121,6 @@ pub(crate) fn said(text: &str) -> Value<'_> {
 }
 
 impl Value<'_> {
-    /// The same value, borrowed from nothing.
-    pub(crate) fn into_owned(self) -> Value<'static> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Uuid(id) => Value::Uuid(id),
-            Self::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
-            Self::Number(number) => Value::Number(number),
-            Self::Flag(flag) => Value::Flag(flag),
-            Self::Date(at) => Value::Date(at),
-            Self::List(values) => Value::List(values.into_iter().map(Value::into_owned).collect()),
-        }
-    }
-
     /// Nothing comes first, then by size, date or letters; letter case does not count.
     pub(crate) fn order(&self, other: &Self) -> Ordering {
         match (self, other) {

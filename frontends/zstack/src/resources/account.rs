@@ -8,7 +8,6 @@ use crate::query::value::{Value, id};
 
 /// Accounts: an administrator sees all, everybody else those of the own tenant.
 pub(crate) static ACCOUNT: Resource = Resource {
-    name: "Account",
     class: "org.zstack.header.identity.AccountInventory",
     fields: FIELDS,
     relations: &[],

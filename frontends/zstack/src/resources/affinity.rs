@@ -8,7 +8,6 @@ use crate::query::value::{id, said};
 
 /// Affinity groups.
 pub(crate) static AFFINITY_GROUP: Resource = Resource {
-    name: "AffinityGroup",
     class: "org.zstack.header.affinitygroup.AffinityGroupInventory",
     fields: FIELDS,
     relations: RELATIONS,
@@ -26,12 +25,20 @@ pub(crate) static AFFINITY_GROUP: Resource = Resource {
 static FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::AffinityGroup(group), |_| id(group.id)),
     field!("name", Text, Row::AffinityGroup(group), |_| &group.name),
-    field!("description", Text, Row::AffinityGroup(group), |_| said(&group.description)),
-    field!("policy", Text, Row::AffinityGroup(group), |_| policy(group.policy)),
-    field!("version", Text, Row::AffinityGroup(group), |_| said(&group.version)),
+    field!("description", Text, Row::AffinityGroup(group), |_| said(
+        &group.description
+    )),
+    field!("policy", Text, Row::AffinityGroup(group), |_| policy(
+        group.policy
+    )),
+    field!("version", Text, Row::AffinityGroup(group), |_| said(
+        &group.version
+    )),
     field!("type", Text, Row::AffinityGroup(_), |_| "HOST"),
     field!("appliance", Text, Row::AffinityGroup(_), |_| "CUSTOMER"),
-    field!("state", Text, Row::AffinityGroup(group), |_| enabled(group.enabled)),
+    field!("state", Text, Row::AffinityGroup(group), |_| enabled(
+        group.enabled
+    )),
     field!("createDate", Date, Row::AffinityGroup(group), |_| group.created),
     field!("lastOpDate", Date, Row::AffinityGroup(group), |_| group.changed),
 ];
@@ -42,18 +49,26 @@ static RELATIONS: &[Relation] = &[
         members.map(|vm| Row::Usage(group, *vm)).collect()
     })
     .shown(),
-    relation!("vmInstance", &VM_INSTANCE, Join::Walk, Row::AffinityGroup(group), |world| {
-        let members = group.members.iter().filter_map(|vm| world.now.vms.get(vm));
-        members.map(|vm| Row::Vm(vm)).collect()
-    }),
+    relation!(
+        "vmInstance",
+        &VM_INSTANCE,
+        Join::Walk,
+        Row::AffinityGroup(group),
+        |world| {
+            let members = group.members.iter().filter_map(|vm| world.now.vms.get(vm));
+            members.map(|vm| Row::Vm(vm)).collect()
+        }
+    ),
 ];
 
 /// A member of a group.
 static USAGE: Resource = Resource {
-    name: "AffinityGroupUsage",
     class: "org.zstack.header.affinitygroup.AffinityGroupUsageInventory",
     fields: &[
-        field!("uuid", Uuid, Row::Usage(group, vm), |_| derived(group.id, &vm.simple())),
+        field!("uuid", Uuid, Row::Usage(group, vm), |_| derived(
+            group.id,
+            &vm.simple()
+        )),
         field!("affinityGroupUuid", Uuid, Row::Usage(group, _), |_| id(group.id)),
         field!("resourceUuid", Uuid, Row::Usage(_, vm), |_| id(vm)),
         // The manual's word, although members are machines.
@@ -61,9 +76,13 @@ static USAGE: Resource = Resource {
         field!("createDate", Date, Row::Usage(group, _), |_| group.created),
         field!("lastOpDate", Date, Row::Usage(group, _), |_| group.changed),
     ],
-    relations: &[relation!("vmInstance", &VM_INSTANCE, Join::Walk, Row::Usage(_, vm), |world| {
-        world.now.vms.get(&vm).map(|vm| Row::Vm(vm)).into_iter().collect()
-    })],
+    relations: &[relation!(
+        "vmInstance",
+        &VM_INSTANCE,
+        Join::Walk,
+        Row::Usage(_, vm),
+        |world| { world.now.vms.get(&vm).map(|vm| Row::Vm(vm)).into_iter().collect() }
+    )],
     rows: Rows::Own(|_| Vec::new()),
     by_uuid: None,
 };

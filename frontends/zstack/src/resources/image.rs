@@ -2,25 +2,31 @@
 
 use babelvisor_core::model::{EntryState, Image, ImageId, ImageKind, ImageLocation, StoragePool};
 
-use super::{BACKUP_STORAGE, Row, VM_INSTANCE, enabled, machines, vms_by};
 use super::storage::backup_storage;
+use super::{BACKUP_STORAGE, Row, VM_INSTANCE, enabled, machines, vms_by};
 use crate::query::index::Key;
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id, said};
 
 /// Images of disks, of data volumes and of optical discs.
 pub(crate) static IMAGE: Resource = Resource {
-    name: "Image",
     class: "org.zstack.header.image.ImageInventory",
     fields: FIELDS,
     relations: RELATIONS,
     rows: Rows::Own(|world| {
         let images = world.now.images_by_number.values().map(AsRef::as_ref);
         let images = images.filter(|image| known_here(image));
-        images.map(Row::Image).filter(|row| super::sees(world, *row)).collect()
+        images
+            .map(Row::Image)
+            .filter(|row| super::sees(world, *row))
+            .collect()
     }),
     by_uuid: Some(|world, id| {
-        let image = world.now.images.get(&ImageId(id)).filter(|image| known_here(image));
+        let image = world
+            .now
+            .images
+            .get(&ImageId(id))
+            .filter(|image| known_here(image));
         image.map(|image| Row::Image(image))
     }),
 };
@@ -28,18 +34,25 @@ pub(crate) static IMAGE: Resource = Resource {
 static FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::Image(image), |_| id(image.id)),
     field!("name", Text, Row::Image(image), |_| &image.name),
-    field!("description", Text, Row::Image(image), |_| said(&image.description)),
+    field!("description", Text, Row::Image(image), |_| said(
+        &image.description
+    )),
     field!("exportUrl", Text, Row::Image(_), |_| Value::Null),
     field!("state", Text, Row::Image(image), |_| enabled(image.enabled)),
     field!("status", Text, Row::Image(image), |_| status(image)),
     field!("size", Number, Row::Image(image), |_| image.size),
-    field!("actualSize", Number, Row::Image(image), |_| Some(image.actual_size).filter(|bytes| *bytes > 0)),
+    field!("actualSize", Number, Row::Image(image), |_| Some(
+        image.actual_size
+    )
+    .filter(|bytes| *bytes > 0)),
     field!("md5Sum", Text, Row::Image(_), |_| Value::Null),
     field!("url", Text, Row::Image(image), |_| image.url.as_deref()),
     field!("mediaType", Text, Row::Image(image), |_| media_type(image.kind)),
     field!("guestOsType", Text, Row::Image(image), |_| said(&image.os)),
     field!("type", Text, Row::Image(_), |_| "zstack"),
-    field!("platform", Text, Row::Image(image), |_| machines::platform_of_image(image)),
+    field!("platform", Text, Row::Image(image), |_| {
+        machines::platform_of_image(image)
+    }),
     field!("format", Text, Row::Image(image), |_| format(image)),
     field!("system", Flag, Row::Image(image), |_| image.system),
     field!("createDate", Date, Row::Image(image), |_| image.created),
@@ -52,18 +65,27 @@ static RELATIONS: &[Relation] = &[
         image.locations.iter().map(|at| Row::ImageAt(image, at)).collect()
     })
     .shown(),
-    relation!("backupStorage", &BACKUP_STORAGE, Join::Walk, Row::Image(image), |world| {
-        let pools = image.locations.iter().filter_map(|at| pool_of(world, at));
-        pools.map(Row::BackupStorage).collect()
-    }),
-    relation!("vmInstance", &VM_INSTANCE, Join::Walk, Row::Image(image), |world| {
-        vms_by(world, Key::Image, image.id)
-    }),
+    relation!(
+        "backupStorage",
+        &BACKUP_STORAGE,
+        Join::Walk,
+        Row::Image(image),
+        |world| {
+            let pools = image.locations.iter().filter_map(|at| pool_of(world, at));
+            pools.map(Row::BackupStorage).collect()
+        }
+    ),
+    relation!(
+        "vmInstance",
+        &VM_INSTANCE,
+        Join::Walk,
+        Row::Image(image),
+        |world| { vms_by(world, Key::Image, image.id) }
+    ),
 ];
 
 /// Where an image lies.
 static REF: Resource = Resource {
-    name: "ImageBackupStorageRef",
     class: "org.zstack.header.image.ImageBackupStorageRefInventory",
     fields: &[
         field!("imageUuid", Uuid, Row::ImageAt(image, _), |_| id(image.id)),
@@ -75,9 +97,13 @@ static REF: Resource = Resource {
         field!("createDate", Date, Row::ImageAt(image, _), |_| image.created),
         field!("lastOpDate", Date, Row::ImageAt(image, _), |_| image.changed),
     ],
-    relations: &[relation!("backupStorage", &BACKUP_STORAGE, Join::Walk, Row::ImageAt(_, at), |world| {
-        pool_of(world, at).map(Row::BackupStorage).into_iter().collect()
-    })],
+    relations: &[relation!(
+        "backupStorage",
+        &BACKUP_STORAGE,
+        Join::Walk,
+        Row::ImageAt(_, at),
+        |world| { pool_of(world, at).map(Row::BackupStorage).into_iter().collect() }
+    )],
     rows: Rows::Own(|_| Vec::new()),
     by_uuid: None,
 };

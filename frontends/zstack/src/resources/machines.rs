@@ -5,18 +5,22 @@ use std::net::IpAddr;
 use babelvisor_core::inventory::Snapshot;
 use babelvisor_core::model::{AddressRange, Nic, Vm};
 
+use crate::vm::inventory::{CPU_SPEED, DEFAULT_NETWORK, range_of};
 pub(crate) use crate::vm::inventory::{
     disk_volume, format_name, hypervisor, l3_network, last_change, platform, platform_of_image, root_disk,
     used_ip,
 };
-use crate::vm::inventory::{CPU_SPEED, DEFAULT_NETWORK, range_of};
 pub(crate) use crate::vm::state::{placed, state};
 
 use super::offering::INSTANCE_ALLOCATOR;
 
 /// CPU speed in MHz: as stated, else its offering's, else 0.
 pub(super) fn cpu_speed(now: &Snapshot, vm: &Vm) -> u64 {
-    let stated = vm.record.settings.get(CPU_SPEED).and_then(|speed| speed.parse().ok());
+    let stated = vm
+        .record
+        .settings
+        .get(CPU_SPEED)
+        .and_then(|speed| speed.parse().ok());
     let flavor = vm.record.flavor.and_then(|id| now.entries.flavors.get(&id));
     stated.unwrap_or_else(|| flavor.map_or(0, |flavor| flavor.cpu_speed))
 }
@@ -25,7 +29,9 @@ pub(super) fn cpu_speed(now: &Snapshot, vm: &Vm) -> u64 {
 pub(super) fn allocator<'w>(now: &'w Snapshot, vm: &Vm) -> &'w str {
     let flavor = vm.record.flavor.and_then(|id| now.entries.flavors.get(&id));
     let stated = flavor.map(|flavor| flavor.allocator.as_str());
-    stated.filter(|name| !name.is_empty()).unwrap_or(INSTANCE_ALLOCATOR)
+    stated
+        .filter(|name| !name.is_empty())
+        .unwrap_or(INSTANCE_ALLOCATOR)
 }
 
 /// The uuid of its default network, where a client chose one.

@@ -3,6 +3,7 @@
 
 mod account;
 mod affinity;
+pub(crate) mod free_ip;
 mod image;
 pub(crate) mod machines;
 mod network;
@@ -16,8 +17,8 @@ mod volume;
 use std::net::IpAddr;
 
 use babelvisor_core::model::{
-    AccountInfo, AddressRange, AffinityGroup, Disk, DiskOffering, Flavor, Host, Image, ImageLocation, Network,
-    Nic, ResourceId, SnapshotRecord, StoragePool, TagResource, TenantId, Vm, VmId, VolumeId,
+    AccountInfo, AddressRange, AffinityGroup, Disk, DiskOffering, Flavor, Host, Image, ImageLocation,
+    Network, Nic, ResourceId, SnapshotRecord, StoragePool, TagResource, TenantId, Vm, VmId, VolumeId,
 };
 use uuid::Uuid;
 
@@ -30,7 +31,7 @@ pub(crate) use place::{CLUSTER, HOST, ZONE};
 pub(crate) use snapshot::{VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_TREE};
 pub(crate) use storage::{BACKUP_STORAGE, PRIMARY_STORAGE};
 pub(crate) use vm::{VM_INSTANCE, VM_NIC};
-pub(crate) use volume::{VOLUME, VolumeRow, native_of};
+pub(crate) use volume::{SHAREABLE_REF, VOLUME, VolumeRow, native_of};
 
 pub(crate) use machines::state;
 
@@ -47,6 +48,8 @@ pub(crate) enum Row<'w> {
     Nic(&'w Vm, &'w Nic),
     /// A volume, attached or not.
     Volume(VolumeRow<'w>),
+    /// A shareable volume in a machine that has it.
+    Shared(VolumeRow<'w>),
     /// A snapshot.
     Snapshot(&'w SnapshotRecord),
     /// A tree of snapshots, by the one that it grows from.
@@ -91,7 +94,7 @@ pub(crate) fn sees(world: &World<'_>, row: Row<'_>) -> bool {
     let owned = |owner: Option<&TenantId>| owner.is_none_or(|owner| owner == tenant);
     match row {
         Row::Vm(vm) | Row::Nic(vm, _) => vm.record.tenant == *tenant,
-        Row::Volume(volume) => match (volume.vm, volume.record) {
+        Row::Volume(volume) | Row::Shared(volume) => match (volume.vm, volume.record) {
             (Some(vm), _) => vm.record.tenant == *tenant,
             (None, Some(record)) => owned(record.tenant.as_ref()),
             (None, None) => false,
@@ -134,7 +137,8 @@ pub(crate) fn tags<'w>(world: &World<'w>, row: Row<'w>, system: bool) -> Vec<Val
         Row::PrimaryStorage(pool) => TagResource::of(pool.id),
         Row::L3(network) => TagResource::of(network.id),
         Row::Account(account) => TagResource::of(account.id),
-        Row::Tree(_)
+        Row::Shared(_)
+        | Row::Tree(_)
         | Row::Leaf(..)
         | Row::ImageAt(..)
         | Row::Usage(..)

@@ -12,7 +12,6 @@ use crate::query::value::{Value, id};
 
 /// Wires.
 pub(crate) static L2_NETWORK: Resource = Resource {
-    name: "L2Network",
     class: "org.zstack.header.network.l2.L2NetworkInventory",
     fields: L2_FIELDS,
     relations: L2_RELATIONS,
@@ -38,18 +37,26 @@ static L2_FIELDS: &[Field] = &[
 ];
 
 static L2_RELATIONS: &[Relation] = &[
-    relation!("l3Network", &L3_NETWORK, Join::Walk, Row::L2(network), |_| vec![Row::L3(network)]),
+    relation!("l3Network", &L3_NETWORK, Join::Walk, Row::L2(network), |_| vec![
+        Row::L3(network)
+    ]),
     relation!("zone", &ZONE, Join::Walk, Row::L2(network), |world| {
-        hosts_of(world, &network.backend).into_iter().take(1).map(Row::Zone).collect()
+        hosts_of(world, &network.backend)
+            .into_iter()
+            .take(1)
+            .map(Row::Zone)
+            .collect()
     }),
     relation!("cluster", &CLUSTER, Join::Walk, Row::L2(network), |world| {
-        hosts_of(world, &network.backend).into_iter().map(Row::Cluster).collect()
+        hosts_of(world, &network.backend)
+            .into_iter()
+            .map(Row::Cluster)
+            .collect()
     }),
 ];
 
 /// Addresses.
 pub(crate) static L3_NETWORK: Resource = Resource {
-    name: "L3Network",
     class: "org.zstack.header.network.l3.L3NetworkInventory",
     fields: L3_FIELDS,
     relations: L3_RELATIONS,
@@ -78,12 +85,22 @@ static L3_FIELDS: &[Field] = &[
 
 static L3_RELATIONS: &[Relation] = &[
     relation!("ipRanges", &IP_RANGE, Join::Walk, Row::L3(network), |_| {
-        network.ranges.iter().map(|range| Row::Range(network, range)).collect()
+        network
+            .ranges
+            .iter()
+            .map(|range| Row::Range(network, range))
+            .collect()
     })
     .shown(),
-    relation!("l2Network", &L2_NETWORK, Join::Walk, Row::L3(network), |_| vec![Row::L2(network)]),
+    relation!("l2Network", &L2_NETWORK, Join::Walk, Row::L3(network), |_| vec![
+        Row::L2(network)
+    ]),
     relation!("zone", &ZONE, Join::Walk, Row::L3(network), |world| {
-        hosts_of(world, &network.backend).into_iter().take(1).map(Row::Zone).collect()
+        hosts_of(world, &network.backend)
+            .into_iter()
+            .take(1)
+            .map(Row::Zone)
+            .collect()
     }),
     relation!("vmNic", &VM_NIC, Join::Walk, Row::L3(network), |world| {
         let mut nics = Vec::new();
@@ -99,7 +116,6 @@ static L3_RELATIONS: &[Relation] = &[
 
 /// Ranges of addresses.
 pub(crate) static IP_RANGE: Resource = Resource {
-    name: "IpRange",
     class: "org.zstack.header.network.l3.IpRangeInventory",
     fields: RANGE_FIELDS,
     relations: RANGE_RELATIONS,
@@ -113,21 +129,39 @@ pub(crate) static IP_RANGE: Resource = Resource {
 };
 
 static RANGE_FIELDS: &[Field] = &[
-    field!("uuid", Uuid, Row::Range(network, range), |_| range_id(network, range)),
+    field!("uuid", Uuid, Row::Range(network, range), |_| range_id(
+        network, range
+    )),
     field!("l3NetworkUuid", Uuid, Row::Range(network, _), |_| id(network.id)),
-    field!("name", Text, Row::Range(network, range), |_| format!("{}-{}", network.name, range.first)),
+    field!("name", Text, Row::Range(network, range), |_| format!(
+        "{}-{}",
+        network.name, range.first
+    )),
     field!("description", Text, Row::Range(..), |_| Value::Null),
     field!("startIp", Text, Row::Range(_, range), |_| range.first.to_string()),
     field!("endIp", Text, Row::Range(_, range), |_| range.last.to_string()),
-    field!("netmask", Text, Row::Range(_, range), |_| range.netmask().to_string()),
-    field!("gateway", Text, Row::Range(_, range), |_| range.gateway.map(|gateway| gateway.to_string())),
-    field!("networkCidr", Text, Row::Range(_, range), |_| format!("{}/{}", range.network(), range.prefix)),
+    field!("netmask", Text, Row::Range(_, range), |_| range
+        .netmask()
+        .to_string()),
+    field!("gateway", Text, Row::Range(_, range), |_| range
+        .gateway
+        .map(|gateway| gateway.to_string())),
+    field!("networkCidr", Text, Row::Range(_, range), |_| format!(
+        "{}/{}",
+        range.network(),
+        range.prefix
+    )),
     field!("createDate", Date, Row::Range(..), |_| Value::Null),
     field!("lastOpDate", Date, Row::Range(..), |_| Value::Null),
 ];
 
-static RANGE_RELATIONS: &[Relation] =
-    &[relation!("l3Network", &L3_NETWORK, Join::Walk, Row::Range(network, _), |_| vec![Row::L3(network)])];
+static RANGE_RELATIONS: &[Relation] = &[relation!(
+    "l3Network",
+    &L3_NETWORK,
+    Join::Walk,
+    Row::Range(network, _),
+    |_| vec![Row::L3(network)]
+)];
 
 /// The id of a network's wires.
 pub(crate) fn wires(network: &Network) -> Uuid {

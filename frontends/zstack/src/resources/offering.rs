@@ -9,7 +9,6 @@ use crate::query::value::{id, said};
 
 /// Sizes of machines.
 pub(crate) static INSTANCE_OFFERING: Resource = Resource {
-    name: "InstanceOffering",
     class: "org.zstack.header.configuration.InstanceOfferingInventory",
     fields: INSTANCE_FIELDS,
     relations: INSTANCE_RELATIONS,
@@ -27,16 +26,23 @@ pub(crate) static INSTANCE_OFFERING: Resource = Resource {
 static INSTANCE_FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::Flavor(flavor), |_| id(flavor.id)),
     field!("name", Text, Row::Flavor(flavor), |_| &flavor.name),
-    field!("description", Text, Row::Flavor(flavor), |_| said(&flavor.description)),
+    field!("description", Text, Row::Flavor(flavor), |_| said(
+        &flavor.description
+    )),
     field!("cpuNum", Number, Row::Flavor(flavor), |_| flavor.vcpus),
     field!("cpuSpeed", Number, Row::Flavor(flavor), |_| flavor.cpu_speed),
     field!("memorySize", Number, Row::Flavor(flavor), |_| flavor.memory),
     field!("type", Text, Row::Flavor(_), |_| "UserVm"),
-    field!("allocatorStrategy", Text, Row::Flavor(flavor), |_| if flavor.allocator.is_empty() {
-        INSTANCE_ALLOCATOR
-    } else {
-        &flavor.allocator
-    }),
+    field!(
+        "allocatorStrategy",
+        Text,
+        Row::Flavor(flavor),
+        |_| if flavor.allocator.is_empty() {
+            INSTANCE_ALLOCATOR
+        } else {
+            &flavor.allocator
+        }
+    ),
     field!("sortKey", Number, Row::Flavor(flavor), |_| flavor.sort_key),
     field!("createDate", Date, Row::Flavor(flavor), |_| flavor.created),
     field!("lastOpDate", Date, Row::Flavor(flavor), |_| flavor.changed),
@@ -58,7 +64,6 @@ const DISK_ALLOCATOR: &str = "DefaultPrimaryStorageAllocationStrategy";
 
 /// Sizes of data volumes.
 pub(crate) static DISK_OFFERING: Resource = Resource {
-    name: "DiskOffering",
     class: "org.zstack.header.configuration.DiskOfferingInventory",
     fields: DISK_FIELDS,
     relations: DISK_RELATIONS,
@@ -76,18 +81,31 @@ pub(crate) static DISK_OFFERING: Resource = Resource {
 static DISK_FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::DiskOffering(offering), |_| id(offering.id)),
     field!("name", Text, Row::DiskOffering(offering), |_| &offering.name),
-    field!("description", Text, Row::DiskOffering(offering), |_| said(&offering.description)),
-    field!("diskSize", Number, Row::DiskOffering(offering), |_| offering.disk_size),
-    field!("sortKey", Number, Row::DiskOffering(offering), |_| offering.sort_key),
-    field!("state", Text, Row::DiskOffering(offering), |_| enabled(offering.enabled)),
+    field!("description", Text, Row::DiskOffering(offering), |_| said(
+        &offering.description
+    )),
+    field!("diskSize", Number, Row::DiskOffering(offering), |_| offering
+        .disk_size),
+    field!("sortKey", Number, Row::DiskOffering(offering), |_| offering
+        .sort_key),
+    field!("state", Text, Row::DiskOffering(offering), |_| enabled(
+        offering.enabled
+    )),
     field!("type", Text, Row::DiskOffering(_), |_| "DefaultDiskOfferingType"),
-    field!("createDate", Date, Row::DiskOffering(offering), |_| offering.created),
-    field!("lastOpDate", Date, Row::DiskOffering(offering), |_| offering.changed),
-    field!("allocatorStrategy", Text, Row::DiskOffering(offering), |_| if offering.allocator.is_empty() {
-        DISK_ALLOCATOR
-    } else {
-        &offering.allocator
-    }),
+    field!("createDate", Date, Row::DiskOffering(offering), |_| offering
+        .created),
+    field!("lastOpDate", Date, Row::DiskOffering(offering), |_| offering
+        .changed),
+    field!(
+        "allocatorStrategy",
+        Text,
+        Row::DiskOffering(offering),
+        |_| if offering.allocator.is_empty() {
+            DISK_ALLOCATOR
+        } else {
+            &offering.allocator
+        }
+    ),
 ];
 
 static DISK_RELATIONS: &[Relation] = &[relation!(
@@ -98,6 +116,7 @@ static DISK_RELATIONS: &[Relation] = &[relation!(
     |world| {
         let records = world.now.entries.volumes.values();
         let made = records.filter(|record| record.disk_offering == Some(offering.id));
-        made.map(|record| Row::Volume(VolumeRow::of_record(world, record))).collect()
+        made.map(|record| Row::Volume(VolumeRow::of_record(world, record)))
+            .collect()
     }
 )];

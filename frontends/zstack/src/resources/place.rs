@@ -4,7 +4,8 @@
 use babelvisor_core::model::{BackendId, Host, HostId};
 
 use super::{
-    L2_NETWORK, L3_NETWORK, PRIMARY_STORAGE, Row, VM_INSTANCE, connected, enabled, machines, networks, pools, vms_by,
+    L2_NETWORK, L3_NETWORK, PRIMARY_STORAGE, Row, VM_INSTANCE, connected, enabled, machines, networks, pools,
+    vms_by,
 };
 use crate::query::index::Key;
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
@@ -12,7 +13,6 @@ use crate::query::value::{Value, id};
 
 /// Zones.
 pub(crate) static ZONE: Resource = Resource {
-    name: "Zone",
     class: "org.zstack.header.zone.ZoneInventory",
     fields: ZONE_FIELDS,
     relations: ZONE_RELATIONS,
@@ -46,11 +46,17 @@ static ZONE_RELATIONS: &[Relation] = &[
     relation!("vmInstance", &VM_INSTANCE, Join::Walk, Row::Zone(host), |world| {
         vms_by(world, Key::Zone, host.zone_id())
     }),
-    relation!("primaryStorage", &PRIMARY_STORAGE, Join::Walk, Row::Zone(host), |world| {
-        let pools = pools(world).into_iter();
-        let there = pools.filter(|pool| in_zone(world, &pool.backend, host));
-        there.map(Row::PrimaryStorage).collect()
-    }),
+    relation!(
+        "primaryStorage",
+        &PRIMARY_STORAGE,
+        Join::Walk,
+        Row::Zone(host),
+        |world| {
+            let pools = pools(world).into_iter();
+            let there = pools.filter(|pool| in_zone(world, &pool.backend, host));
+            there.map(Row::PrimaryStorage).collect()
+        }
+    ),
     relation!("l2Network", &L2_NETWORK, Join::Walk, Row::Zone(host), |world| {
         let networks = networks(world).into_iter();
         let there = networks.filter(|network| in_zone(world, &network.backend, host));
@@ -65,7 +71,6 @@ static ZONE_RELATIONS: &[Relation] = &[
 
 /// Clusters.
 pub(crate) static CLUSTER: Resource = Resource {
-    name: "Cluster",
     class: "org.zstack.header.cluster.ClusterInventory",
     fields: CLUSTER_FIELDS,
     relations: CLUSTER_RELATIONS,
@@ -82,7 +87,9 @@ static CLUSTER_FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::Cluster(host), |_| id(host.cluster_id())),
     field!("description", Text, Row::Cluster(_), |_| Value::Null),
     field!("state", Text, Row::Cluster(_), |_| enabled(true)),
-    field!("hypervisorType", Text, Row::Cluster(host), |_| machines::hypervisor(&host.hypervisor)),
+    field!("hypervisorType", Text, Row::Cluster(host), |_| {
+        machines::hypervisor(&host.hypervisor)
+    }),
     field!("createDate", Date, Row::Cluster(_), |_| Value::Null),
     field!("lastOpDate", Date, Row::Cluster(_), |_| Value::Null),
     field!("zoneUuid", Uuid, Row::Cluster(host), |_| id(host.zone_id())),
@@ -90,29 +97,49 @@ static CLUSTER_FIELDS: &[Field] = &[
 ];
 
 static CLUSTER_RELATIONS: &[Relation] = &[
-    relation!("zone", &ZONE, Join::Walk, Row::Cluster(host), |_| vec![Row::Zone(host)]),
+    relation!("zone", &ZONE, Join::Walk, Row::Cluster(host), |_| vec![
+        Row::Zone(host)
+    ]),
     relation!("host", &HOST, Join::Walk, Row::Cluster(host), |world| {
         let hosts = hosts_in_zone(world, host).into_iter();
-        hosts.filter(|other| other.cluster == host.cluster).map(Row::Host).collect()
+        hosts
+            .filter(|other| other.cluster == host.cluster)
+            .map(Row::Host)
+            .collect()
     }),
-    relation!("vmInstance", &VM_INSTANCE, Join::Walk, Row::Cluster(host), |world| {
-        vms_by(world, Key::Cluster, host.cluster_id())
-    }),
-    relation!("primaryStorage", &PRIMARY_STORAGE, Join::Walk, Row::Cluster(host), |world| {
-        let pools = pools(world).into_iter();
-        let there = pools.filter(|pool| in_cluster(world, &pool.backend, host));
-        there.map(Row::PrimaryStorage).collect()
-    }),
-    relation!("l2Network", &L2_NETWORK, Join::Walk, Row::Cluster(host), |world| {
-        let networks = networks(world).into_iter();
-        let there = networks.filter(|network| in_cluster(world, &network.backend, host));
-        there.map(Row::L2).collect()
-    }),
+    relation!(
+        "vmInstance",
+        &VM_INSTANCE,
+        Join::Walk,
+        Row::Cluster(host),
+        |world| { vms_by(world, Key::Cluster, host.cluster_id()) }
+    ),
+    relation!(
+        "primaryStorage",
+        &PRIMARY_STORAGE,
+        Join::Walk,
+        Row::Cluster(host),
+        |world| {
+            let pools = pools(world).into_iter();
+            let there = pools.filter(|pool| in_cluster(world, &pool.backend, host));
+            there.map(Row::PrimaryStorage).collect()
+        }
+    ),
+    relation!(
+        "l2Network",
+        &L2_NETWORK,
+        Join::Walk,
+        Row::Cluster(host),
+        |world| {
+            let networks = networks(world).into_iter();
+            let there = networks.filter(|network| in_cluster(world, &network.backend, host));
+            there.map(Row::L2).collect()
+        }
+    ),
 ];
 
 /// Hosts.
 pub(crate) static HOST: Resource = Resource {
-    name: "Host",
     class: "org.zstack.header.host.HostInventory",
     fields: HOST_FIELDS,
     relations: HOST_RELATIONS,
@@ -127,9 +154,13 @@ static HOST_FIELDS: &[Field] = &[
     field!("clusterUuid", Uuid, Row::Host(host), |_| id(host.cluster_id())),
     field!("description", Text, Row::Host(_), |_| Value::Null),
     field!("managementIp", Text, Row::Host(host), |_| host.address.as_deref()),
-    field!("hypervisorType", Text, Row::Host(host), |_| machines::hypervisor(&host.hypervisor)),
+    field!("hypervisorType", Text, Row::Host(host), |_| machines::hypervisor(
+        &host.hypervisor
+    )),
     field!("state", Text, Row::Host(_), |_| enabled(true)),
-    field!("status", Text, Row::Host(host), |world| connected(world.now.backend_up(&host.backend))),
+    field!("status", Text, Row::Host(host), |world| connected(
+        world.now.backend_up(&host.backend)
+    )),
     field!("totalCpuCapacity", Number, Row::Host(host), |_| host.cpus),
     field!("availableCpuCapacity", Number, Row::Host(host), |world| {
         let used = used(world, host, |vm| u64::from(vm.vcpus()));
@@ -147,8 +178,12 @@ static HOST_FIELDS: &[Field] = &[
 ];
 
 static HOST_RELATIONS: &[Relation] = &[
-    relation!("zone", &ZONE, Join::Walk, Row::Host(host), |_| vec![Row::Zone(host)]),
-    relation!("cluster", &CLUSTER, Join::Walk, Row::Host(host), |_| vec![Row::Cluster(host)]),
+    relation!("zone", &ZONE, Join::Walk, Row::Host(host), |_| vec![Row::Zone(
+        host
+    )]),
+    relation!("cluster", &CLUSTER, Join::Walk, Row::Host(host), |_| vec![
+        Row::Cluster(host)
+    ]),
     relation!("vmInstance", &VM_INSTANCE, Join::Walk, Row::Host(host), |world| {
         let there = vms_by(world, Key::Host, host.id).into_iter();
         there
@@ -161,7 +196,14 @@ static HOST_RELATIONS: &[Relation] = &[
 fn hosts<'w>(world: &World<'w>) -> Vec<&'w Host> {
     let mut hosts: Vec<&Host> = world.now.hosts.values().map(AsRef::as_ref).collect();
     hosts.sort_by(|one, two| {
-        let key = |host: &Host| (host.zone.clone(), host.cluster.clone(), host.name.clone(), host.id);
+        let key = |host: &Host| {
+            (
+                host.zone.clone(),
+                host.cluster.clone(),
+                host.name.clone(),
+                host.id,
+            )
+        };
         key(one).cmp(&key(two))
     });
     hosts

@@ -13,7 +13,6 @@ const DEEPEST: usize = 256;
 
 /// Snapshots of volumes.
 pub(crate) static VOLUME_SNAPSHOT: Resource = Resource {
-    name: "VolumeSnapshot",
     class: "org.zstack.header.storage.snapshot.VolumeSnapshotInventory",
     fields: FIELDS,
     relations: RELATIONS,
@@ -26,20 +25,38 @@ pub(crate) static VOLUME_SNAPSHOT: Resource = Resource {
 
 static FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::Snapshot(record), |_| id(record.id)),
-    field!("name", Text, Row::Snapshot(record), |_| if record.display_name.is_empty() {
-        &record.native
-    } else {
-        &record.display_name
-    }),
-    field!("description", Text, Row::Snapshot(record), |_| said(&record.description)),
+    field!(
+        "name",
+        Text,
+        Row::Snapshot(record),
+        |_| if record.display_name.is_empty() {
+            &record.native
+        } else {
+            &record.display_name
+        }
+    ),
+    field!("description", Text, Row::Snapshot(record), |_| said(
+        &record.description
+    )),
     field!("type", Text, Row::Snapshot(_), |_| "Hypervisor"),
-    field!("volumeUuid", Uuid, Row::Snapshot(record), |world| volume_uuid(world, record)),
-    field!("treeUuid", Uuid, Row::Snapshot(record), |world| tree(root(world, record))),
-    field!("parentUuid", Uuid, Row::Snapshot(record), |_| record.parent.map(id)),
+    field!("volumeUuid", Uuid, Row::Snapshot(record), |world| volume_uuid(
+        world, record
+    )),
+    field!("treeUuid", Uuid, Row::Snapshot(record), |world| tree(root(
+        world, record
+    ))),
+    field!("parentUuid", Uuid, Row::Snapshot(record), |_| record
+        .parent
+        .map(id)),
     field!("primaryStorageUuid", Uuid, Row::Snapshot(record), |world| {
         volume(world, record).and_then(|volume| volume.pool()).map(id)
     }),
-    field!("primaryStorageInstallPath", Text, Row::Snapshot(record), |_| said(&record.native)),
+    field!(
+        "primaryStorageInstallPath",
+        Text,
+        Row::Snapshot(record),
+        |_| said(&record.native)
+    ),
     field!("volumeType", Text, Row::Snapshot(record), |world| {
         volume(world, record).map(|volume| if volume.root { "Root" } else { "Data" })
     }),
@@ -47,7 +64,9 @@ static FIELDS: &[Field] = &[
         let disk = volume(world, record).and_then(|volume| volume.disk);
         disk.map(|disk| machines::format_name(disk.format))
     }),
-    field!("latest", Flag, Row::Snapshot(record), |world| latest(world, record)),
+    field!("latest", Flag, Row::Snapshot(record), |world| latest(
+        world, record
+    )),
     field!("size", Number, Row::Snapshot(record), |_| record.size),
     field!("state", Text, Row::Snapshot(_), |_| enabled(true)),
     field!("status", Text, Row::Snapshot(record), |_| match record.state {
@@ -63,14 +82,17 @@ static RELATIONS: &[Relation] = &[
     relation!("volume", &VOLUME, Join::Walk, Row::Snapshot(record), |world| {
         volume(world, record).map(Row::Volume).into_iter().collect()
     }),
-    relation!("tree", &VOLUME_SNAPSHOT_TREE, Join::Walk, Row::Snapshot(record), |world| {
-        vec![Row::Tree(root(world, record))]
-    }),
+    relation!(
+        "tree",
+        &VOLUME_SNAPSHOT_TREE,
+        Join::Walk,
+        Row::Snapshot(record),
+        |world| { vec![Row::Tree(root(world, record))] }
+    ),
 ];
 
 /// Trees of snapshots.
 pub(crate) static VOLUME_SNAPSHOT_TREE: Resource = Resource {
-    name: "VolumeSnapshotTree",
     class: "org.zstack.header.storage.snapshot.VolumeSnapshotTreeInventory",
     fields: TREE_FIELDS,
     relations: TREE_RELATIONS,
@@ -83,35 +105,54 @@ pub(crate) static VOLUME_SNAPSHOT_TREE: Resource = Resource {
 
 static TREE_FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::Tree(root), |_| tree(root)),
-    field!("volumeUuid", Uuid, Row::Tree(root), |world| volume_uuid(world, root)),
+    field!("volumeUuid", Uuid, Row::Tree(root), |world| volume_uuid(
+        world, root
+    )),
     field!("current", Flag, Row::Tree(root), |world| {
-        members(world, root).into_iter().any(|record| latest(world, record))
+        members(world, root)
+            .into_iter()
+            .any(|record| latest(world, record))
     }),
     field!("createDate", Date, Row::Tree(root), |_| root.created),
     field!("lastOpDate", Date, Row::Tree(root), |world| {
-        members(world, root).into_iter().map(|record| record.changed).max()
+        members(world, root)
+            .into_iter()
+            .map(|record| record.changed)
+            .max()
     }),
 ];
 
 static TREE_RELATIONS: &[Relation] = &[
-    relation!("tree", &LEAF, Join::Walk, Row::Tree(root), |_| vec![Row::Leaf(root, 0)]).shown_as_one(),
+    relation!("tree", &LEAF, Join::Walk, Row::Tree(root), |_| vec![Row::Leaf(
+        root, 0
+    )])
+    .shown_as_one(),
     relation!("volume", &VOLUME, Join::Walk, Row::Tree(root), |world| {
         volume(world, root).map(Row::Volume).into_iter().collect()
     }),
-    relation!("snapshot", &VOLUME_SNAPSHOT, Join::Walk, Row::Tree(root), |world| {
-        members(world, root).into_iter().map(Row::Snapshot).collect()
-    }),
+    relation!(
+        "snapshot",
+        &VOLUME_SNAPSHOT,
+        Join::Walk,
+        Row::Tree(root),
+        |world| { members(world, root).into_iter().map(Row::Snapshot).collect() }
+    ),
 ];
 
 /// A snapshot in its tree.
 static LEAF: Resource = Resource {
-    name: "SnapshotLeaf",
     class: "org.zstack.header.storage.snapshot.SnapshotLeafInventory",
-    fields: &[field!("parentUuid", Uuid, Row::Leaf(record, _), |_| record.parent.map(id))],
+    fields: &[field!("parentUuid", Uuid, Row::Leaf(record, _), |_| record
+        .parent
+        .map(id))],
     relations: &[
-        relation!("inventory", &VOLUME_SNAPSHOT, Join::Walk, Row::Leaf(record, _), |_| {
-            vec![Row::Snapshot(record)]
-        })
+        relation!(
+            "inventory",
+            &VOLUME_SNAPSHOT,
+            Join::Walk,
+            Row::Leaf(record, _),
+            |_| { vec![Row::Snapshot(record)] }
+        )
         .shown_as_one(),
         relation!("children", &LEAF, Join::Walk, Row::Leaf(record, depth), |world| {
             if depth >= DEEPEST {
@@ -130,7 +171,9 @@ static LEAF: Resource = Resource {
 /// Every record that the caller sees, oldest first.
 fn records<'w>(world: &World<'w>) -> impl Iterator<Item = &'w SnapshotRecord> {
     let all = world.now.entries.snapshots.values().map(AsRef::as_ref);
-    let mut seen: Vec<&SnapshotRecord> = all.filter(|record| super::sees(world, Row::Snapshot(record))).collect();
+    let mut seen: Vec<&SnapshotRecord> = all
+        .filter(|record| super::sees(world, Row::Snapshot(record)))
+        .collect();
     seen.sort_by_key(|record| (record.created, record.id));
     seen.into_iter()
 }
@@ -179,7 +222,8 @@ fn tree(root: &SnapshotRecord) -> Uuid {
 /// The snapshots of the tree that grows from `root`.
 fn members<'w>(world: &World<'w>, root: &'w SnapshotRecord) -> Vec<&'w SnapshotRecord> {
     let all = world.now.snapshots_of(root.vm).map(AsRef::as_ref);
-    all.filter(|record| self::root(world, record).id == root.id).collect()
+    all.filter(|record| self::root(world, record).id == root.id)
+        .collect()
 }
 
 /// Whether it is the newest of its volume: the one that the next builds upon.

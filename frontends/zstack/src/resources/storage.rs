@@ -3,15 +3,14 @@
 use babelvisor_core::model::{PoolId, StoragePool};
 use uuid::Uuid;
 
+use super::image::pool_of;
 use super::place::hosts_of;
 use super::{CLUSTER, IMAGE, Row, ZONE, connected, derived, enabled, pools};
-use super::image::pool_of;
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id};
 
 /// Pools as places of volumes.
 pub(crate) static PRIMARY_STORAGE: Resource = Resource {
-    name: "PrimaryStorage",
     class: "org.zstack.header.storage.primary.PrimaryStorageInventory",
     fields: PRIMARY_FIELDS,
     relations: PRIMARY_RELATIONS,
@@ -24,18 +23,31 @@ pub(crate) static PRIMARY_STORAGE: Resource = Resource {
 
 static PRIMARY_FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::PrimaryStorage(pool), |_| id(pool.id)),
-    field!("zoneUuid", Uuid, Row::PrimaryStorage(pool), |world| zone(world, pool)),
+    field!("zoneUuid", Uuid, Row::PrimaryStorage(pool), |world| zone(
+        world, pool
+    )),
     field!("name", Text, Row::PrimaryStorage(pool), |_| &pool.name),
     field!("url", Text, Row::PrimaryStorage(pool), |_| url(pool)),
     field!("description", Text, Row::PrimaryStorage(_), |_| Value::Null),
-    field!("totalCapacity", Number, Row::PrimaryStorage(pool), |_| pool.capacity),
-    field!("availableCapacity", Number, Row::PrimaryStorage(pool), |_| pool.available),
-    field!("totalPhysicalCapacity", Number, Row::PrimaryStorage(pool), |_| pool.capacity),
-    field!("availablePhysicalCapacity", Number, Row::PrimaryStorage(pool), |_| pool.available),
+    field!("totalCapacity", Number, Row::PrimaryStorage(pool), |_| pool
+        .capacity),
+    field!("availableCapacity", Number, Row::PrimaryStorage(pool), |_| pool
+        .available),
+    field!("totalPhysicalCapacity", Number, Row::PrimaryStorage(pool), |_| {
+        pool.capacity
+    }),
+    field!(
+        "availablePhysicalCapacity",
+        Number,
+        Row::PrimaryStorage(pool),
+        |_| pool.available
+    ),
     field!("systemUsedCapacity", Number, Row::PrimaryStorage(_), |_| 0_u64),
     field!("type", Text, Row::PrimaryStorage(pool), |_| kind(pool)),
     field!("state", Text, Row::PrimaryStorage(_), |_| enabled(true)),
-    field!("status", Text, Row::PrimaryStorage(pool), |world| status(world, pool)),
+    field!("status", Text, Row::PrimaryStorage(pool), |world| status(
+        world, pool
+    )),
     field!("mountPath", Text, Row::PrimaryStorage(pool), |_| &pool.name),
     field!("createDate", Date, Row::PrimaryStorage(_), |_| Value::Null),
     field!("lastOpDate", Date, Row::PrimaryStorage(_), |_| Value::Null),
@@ -47,16 +59,28 @@ static PRIMARY_FIELDS: &[Field] = &[
 
 static PRIMARY_RELATIONS: &[Relation] = &[
     relation!("zone", &ZONE, Join::Walk, Row::PrimaryStorage(pool), |world| {
-        hosts_of(world, &pool.backend).into_iter().take(1).map(Row::Zone).collect()
+        hosts_of(world, &pool.backend)
+            .into_iter()
+            .take(1)
+            .map(Row::Zone)
+            .collect()
     }),
-    relation!("cluster", &CLUSTER, Join::Walk, Row::PrimaryStorage(pool), |world| {
-        hosts_of(world, &pool.backend).into_iter().map(Row::Cluster).collect()
-    }),
+    relation!(
+        "cluster",
+        &CLUSTER,
+        Join::Walk,
+        Row::PrimaryStorage(pool),
+        |world| {
+            hosts_of(world, &pool.backend)
+                .into_iter()
+                .map(Row::Cluster)
+                .collect()
+        }
+    ),
 ];
 
 /// Pools as places of images.
 pub(crate) static BACKUP_STORAGE: Resource = Resource {
-    name: "BackupStorage",
     class: "org.zstack.header.storage.backup.BackupStorageInventory",
     fields: BACKUP_FIELDS,
     relations: BACKUP_RELATIONS,
@@ -69,11 +93,15 @@ static BACKUP_FIELDS: &[Field] = &[
     field!("name", Text, Row::BackupStorage(pool), |_| &pool.name),
     field!("url", Text, Row::BackupStorage(pool), |_| url(pool)),
     field!("description", Text, Row::BackupStorage(_), |_| Value::Null),
-    field!("totalCapacity", Number, Row::BackupStorage(pool), |_| pool.capacity),
-    field!("availableCapacity", Number, Row::BackupStorage(pool), |_| pool.available),
+    field!("totalCapacity", Number, Row::BackupStorage(pool), |_| pool
+        .capacity),
+    field!("availableCapacity", Number, Row::BackupStorage(pool), |_| pool
+        .available),
     field!("type", Text, Row::BackupStorage(pool), |_| kind(pool)),
     field!("state", Text, Row::BackupStorage(_), |_| enabled(true)),
-    field!("status", Text, Row::BackupStorage(pool), |world| status(world, pool)),
+    field!("status", Text, Row::BackupStorage(pool), |world| status(
+        world, pool
+    )),
     field!("createDate", Date, Row::BackupStorage(_), |_| Value::Null),
     field!("lastOpDate", Date, Row::BackupStorage(_), |_| Value::Null),
     field!("attachedZoneUuids", Uuid, Row::BackupStorage(pool), |world| {
@@ -84,7 +112,11 @@ static BACKUP_FIELDS: &[Field] = &[
 
 static BACKUP_RELATIONS: &[Relation] = &[
     relation!("zone", &ZONE, Join::Walk, Row::BackupStorage(pool), |world| {
-        hosts_of(world, &pool.backend).into_iter().take(1).map(Row::Zone).collect()
+        hosts_of(world, &pool.backend)
+            .into_iter()
+            .take(1)
+            .map(Row::Zone)
+            .collect()
     }),
     relation!("image", &IMAGE, Join::Walk, Row::BackupStorage(pool), |world| {
         let images = world.now.images_by_number.values();

@@ -13,7 +13,6 @@ use crate::query::value::{Value, id, said};
 
 /// Virtual machines, those in the trash included.
 pub(crate) static VM_INSTANCE: Resource = Resource {
-    name: "VmInstance",
     class: "org.zstack.header.vm.VmInstanceInventory",
     fields: VM_FIELDS,
     relations: VM_RELATIONS,
@@ -28,16 +27,26 @@ static VM_FIELDS: &[Field] = &[
     field!("uuid", Uuid, Row::Vm(vm), |_| id(vm.id)).indexed(Key::Vm),
     field!("name", Text, Row::Vm(vm), |_| vm.name()).indexed(Key::Name),
     field!("description", Text, Row::Vm(vm), |_| said(&vm.record.remark)),
-    field!("zoneUuid", Uuid, Row::Vm(vm), |world| host(world, vm).map(|host| id(host.zone_id())))
-        .indexed(Key::Zone),
-    field!("clusterUuid", Uuid, Row::Vm(vm), |world| host(world, vm).map(|host| id(host.cluster_id())))
-        .indexed(Key::Cluster),
+    field!("zoneUuid", Uuid, Row::Vm(vm), |world| host(world, vm)
+        .map(|host| id(host.zone_id())))
+    .indexed(Key::Zone),
+    field!("clusterUuid", Uuid, Row::Vm(vm), |world| host(world, vm)
+        .map(|host| id(host.cluster_id())))
+    .indexed(Key::Cluster),
     field!("imageUuid", Uuid, Row::Vm(vm), |_| vm.record.image.map(id)).indexed(Key::Image),
-    field!("hostUuid", Uuid, Row::Vm(vm), |_| last_host(vm).filter(|_| machines::placed(vm)))
-        .indexed(Key::Host),
+    field!("hostUuid", Uuid, Row::Vm(vm), |_| last_host(vm)
+        .filter(|_| machines::placed(vm)))
+    .indexed(Key::Host),
     field!("lastHostUuid", Uuid, Row::Vm(vm), |_| last_host(vm)).indexed(Key::Host),
-    field!("instanceOfferingUuid", Uuid, Row::Vm(vm), |_| vm.record.flavor.map(id)).indexed(Key::Offering),
-    field!("rootVolumeUuid", Uuid, Row::Vm(vm), |world| root_volume(world, vm)).indexed(Key::Volume),
+    field!("instanceOfferingUuid", Uuid, Row::Vm(vm), |_| vm
+        .record
+        .flavor
+        .map(id))
+    .indexed(Key::Offering),
+    field!("rootVolumeUuid", Uuid, Row::Vm(vm), |world| root_volume(
+        world, vm
+    ))
+    .indexed(Key::Volume),
     field!("platform", Text, Row::Vm(vm), |world| {
         let image = vm.record.image.and_then(|id| world.now.images.get(&id));
         machines::platform(vm, image.map(AsRef::as_ref))
@@ -49,8 +58,12 @@ static VM_FIELDS: &[Field] = &[
     }),
     field!("memorySize", Number, Row::Vm(vm), |_| vm.memory()),
     field!("cpuNum", Number, Row::Vm(vm), |_| vm.vcpus()),
-    field!("cpuSpeed", Number, Row::Vm(vm), |world| machines::cpu_speed(world.now, vm)),
-    field!("allocatorStrategy", Text, Row::Vm(vm), |world| machines::allocator(world.now, vm)),
+    field!("cpuSpeed", Number, Row::Vm(vm), |world| machines::cpu_speed(
+        world.now, vm
+    )),
+    field!("allocatorStrategy", Text, Row::Vm(vm), |world| {
+        machines::allocator(world.now, vm)
+    }),
     field!("createDate", Date, Row::Vm(vm), |_| vm.record.first_seen),
     field!("lastOpDate", Date, Row::Vm(vm), |_| machines::last_change(vm)),
     field!("state", Text, Row::Vm(vm), |_| machines::state(vm)).indexed(Key::State),
@@ -58,16 +71,23 @@ static VM_FIELDS: &[Field] = &[
 
 static VM_RELATIONS: &[Relation] = &[
     relation!("vmNics", &VM_NIC, Join::SameVm, Row::Vm(vm), |_| nics(vm)).shown(),
-    relation!("allVolumes", &VOLUME, Join::SameVm, Row::Vm(vm), |world| volumes(world, vm)).shown(),
+    relation!("allVolumes", &VOLUME, Join::SameVm, Row::Vm(vm), |world| volumes(
+        world, vm
+    ))
+    .shown(),
     relation!("rootVolume", &VOLUME, Join::SameVm, Row::Vm(vm), |world| {
         volumes(world, vm).into_iter().take(1).collect()
     }),
     relation!("zone", &ZONE, Join::Key("zoneUuid"), Row::Vm(vm), |world| {
         host(world, vm).map(Row::Zone).into_iter().collect()
     }),
-    relation!("cluster", &CLUSTER, Join::Key("clusterUuid"), Row::Vm(vm), |world| {
-        host(world, vm).map(Row::Cluster).into_iter().collect()
-    }),
+    relation!(
+        "cluster",
+        &CLUSTER,
+        Join::Key("clusterUuid"),
+        Row::Vm(vm),
+        |world| { host(world, vm).map(Row::Cluster).into_iter().collect() }
+    ),
     relation!("host", &HOST, Join::Key("hostUuid"), Row::Vm(vm), |world| {
         host(world, vm)
             .filter(|_| machines::placed(vm))
@@ -75,9 +95,13 @@ static VM_RELATIONS: &[Relation] = &[
             .into_iter()
             .collect()
     }),
-    relation!("lastHost", &HOST, Join::Key("lastHostUuid"), Row::Vm(vm), |world| {
-        host(world, vm).map(Row::Host).into_iter().collect()
-    }),
+    relation!(
+        "lastHost",
+        &HOST,
+        Join::Key("lastHostUuid"),
+        Row::Vm(vm),
+        |world| { host(world, vm).map(Row::Host).into_iter().collect() }
+    ),
     relation!("image", &IMAGE, Join::Key("imageUuid"), Row::Vm(vm), |world| {
         let image = vm.record.image.and_then(|id| world.now.images.get(&id));
         image.map(|image| Row::Image(image)).into_iter().collect()
@@ -92,15 +116,20 @@ static VM_RELATIONS: &[Relation] = &[
             flavor.map(|flavor| Row::Flavor(flavor)).into_iter().collect()
         }
     ),
-    relation!("affinityGroup", &AFFINITY_GROUP, Join::Walk, Row::Vm(vm), |world| {
-        let groups = world.now.affinity_groups_of(vm.id);
-        groups.map(|group| Row::AffinityGroup(group)).collect()
-    }),
+    relation!(
+        "affinityGroup",
+        &AFFINITY_GROUP,
+        Join::Walk,
+        Row::Vm(vm),
+        |world| {
+            let groups = world.now.affinity_groups_of(vm.id);
+            groups.map(|group| Row::AffinityGroup(group)).collect()
+        }
+    ),
 ];
 
 /// Interfaces of machines.
 pub(crate) static VM_NIC: Resource = Resource {
-    name: "VmNic",
     class: "org.zstack.header.vm.VmNicInventory",
     fields: NIC_FIELDS,
     relations: NIC_RELATIONS,
@@ -118,9 +147,13 @@ static NIC_FIELDS: &[Field] = &[
         let network = machines::l3_network(vm.home(), nic);
         address(nic).map(|ip| id(machines::used_ip(vm.home(), network, ip)))
     }),
-    field!("l3NetworkUuid", Uuid, Row::Nic(vm, nic), |_| id(machines::l3_network(vm.home(), nic)))
-        .indexed(Key::Network),
-    field!("ip", Text, Row::Nic(_, nic), |_| address(nic).map(|ip| ip.to_string())).indexed(Key::Address),
+    field!("l3NetworkUuid", Uuid, Row::Nic(vm, nic), |_| id(
+        machines::l3_network(vm.home(), nic)
+    ))
+    .indexed(Key::Network),
+    field!("ip", Text, Row::Nic(_, nic), |_| address(nic)
+        .map(|ip| ip.to_string()))
+    .indexed(Key::Address),
     field!("mac", Text, Row::Nic(_, nic), |_| &nic.mac).indexed(Key::Mac),
     field!("netmask", Text, Row::Nic(_, nic), |world| {
         let range = machines::range(world.now, nic, address(nic));
@@ -128,7 +161,9 @@ static NIC_FIELDS: &[Field] = &[
     }),
     field!("gateway", Text, Row::Nic(_, nic), |world| {
         let range = machines::range(world.now, nic, address(nic));
-        range.and_then(|range| range.gateway).map(|gateway| gateway.to_string())
+        range
+            .and_then(|range| range.gateway)
+            .map(|gateway| gateway.to_string())
     }),
     field!("metaData", Text, Row::Nic(..), |_| Value::Null),
     field!("internalName", Text, Row::Nic(_, nic), |_| nic.target.as_deref()),
@@ -138,7 +173,13 @@ static NIC_FIELDS: &[Field] = &[
 ];
 
 static NIC_RELATIONS: &[Relation] = &[
-    relation!("vmInstance", &VM_INSTANCE, Join::SameVm, Row::Nic(vm, _), |_| vec![Row::Vm(vm)]),
+    relation!(
+        "vmInstance",
+        &VM_INSTANCE,
+        Join::SameVm,
+        Row::Nic(vm, _),
+        |_| vec![Row::Vm(vm)]
+    ),
     relation!(
         "l3Network",
         &L3_NETWORK,
@@ -181,7 +222,10 @@ fn default_network<'w>(vm: &Vm) -> Option<Value<'w>> {
         let nic = vm.facts.as_ref()?.nics.first()?;
         Some(machines::l3_network(vm.home(), nic).uuid())
     };
-    chosen.and_then(|text| Uuid::try_parse(text).ok()).or_else(first).map(Value::Uuid)
+    chosen
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .or_else(first)
+        .map(Value::Uuid)
 }
 
 /// What other parts of a machine say in the words of tags.
@@ -189,7 +233,13 @@ pub(super) fn told_tags<'w>(vm: &'w Vm, system: bool) -> Vec<Value<'w>> {
     if !system {
         let marks = vm.record.tags.iter();
         return marks
-            .map(|(key, value)| if value.is_empty() { key.clone() } else { format!("{key}::{value}") })
+            .map(|(key, value)| {
+                if value.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{key}::{value}")
+                }
+            })
             .map(Value::from)
             .collect();
     }

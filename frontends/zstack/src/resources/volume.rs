@@ -1,10 +1,10 @@
 //! Volumes: those that machines have as disks, and those that wait to be attached.
 
-use babelvisor_core::model::{
-    Disk, EntryState, PoolId, ResourceId, Vm, VolumeId, VolumeKind, VolumeRecord,
-};
+use babelvisor_core::model::{Disk, EntryState, PoolId, ResourceId, Vm, VolumeId, VolumeKind, VolumeRecord};
 
-use super::{DISK_OFFERING, IMAGE, PRIMARY_STORAGE, Row, VM_INSTANCE, VOLUME_SNAPSHOT, enabled, machines};
+use super::{
+    DISK_OFFERING, IMAGE, PRIMARY_STORAGE, Row, VM_INSTANCE, VOLUME_SNAPSHOT, derived, enabled, machines,
+};
 use crate::query::index::{Index, Key, union};
 use crate::query::table::{Field, Join, Relation, Resource, Rows, World, field, relation};
 use crate::query::value::{Value, id, said};
@@ -27,8 +27,12 @@ pub(crate) struct VolumeRow<'w> {
 impl<'w> VolumeRow<'w> {
     /// The volume of a record, as the machine has it that it is attached to.
     pub(crate) fn of_record(world: &World<'w>, record: &'w VolumeRecord) -> Self {
-        let found = world.index.find(world.now, Key::Volume, &[Value::Uuid(record.id.uuid())]);
-        let vms = union(found).into_iter().filter_map(|number| Index::vm(world.now, number));
+        let found = world
+            .index
+            .find(world.now, Key::Volume, &[Value::Uuid(record.id.uuid())]);
+        let vms = union(found)
+            .into_iter()
+            .filter_map(|number| Index::vm(world.now, number));
         let attached = vms.flat_map(|vm| volumes(world, vm)).find_map(|row| match row {
             Row::Volume(volume) if volume.record.is_some_and(|known| known.id == record.id) => Some(volume),
             _ => None,
@@ -70,7 +74,6 @@ impl<'w> VolumeRow<'w> {
 
 /// Volumes.
 pub(crate) static VOLUME: Resource = Resource {
-    name: "Volume",
     class: "org.zstack.header.volume.VolumeInventory",
     fields: FIELDS,
     relations: RELATIONS,
@@ -87,14 +90,20 @@ static FIELDS: &[Field] = &[
     field!("description", Text, Row::Volume(volume), |_| {
         volume.record.map(|record| said(&record.description))
     }),
-    field!("primaryStorageUuid", Uuid, Row::Volume(volume), |_| volume.pool().map(id)),
-    field!("vmInstanceUuid", Uuid, Row::Volume(volume), |_| volume.vm.map(|vm| id(vm.id))).indexed(Key::Vm),
+    field!("primaryStorageUuid", Uuid, Row::Volume(volume), |_| volume
+        .pool()
+        .map(id)),
+    field!("vmInstanceUuid", Uuid, Row::Volume(volume), |_| volume
+        .vm
+        .map(|vm| id(vm.id)))
+    .indexed(Key::Vm),
     field!("diskOfferingUuid", Uuid, Row::Volume(volume), |_| {
         volume.record.and_then(|record| record.disk_offering).map(id)
     }),
     field!("rootImageUuid", Uuid, Row::Volume(volume), |_| {
         let own = volume.record.and_then(|record| record.image);
-        own.or_else(|| volume.vm.filter(|_| volume.root)?.record.image).map(id)
+        own.or_else(|| volume.vm.filter(|_| volume.root)?.record.image)
+            .map(id)
     }),
     field!("installPath", Text, Row::Volume(volume), |_| match volume.disk {
         Some(disk) => said(&disk.source),
@@ -103,7 +112,11 @@ static FIELDS: &[Field] = &[
             .map(|record| format!("{}/{}", record.pool, record.name))
             .into(),
     }),
-    field!("type", Text, Row::Volume(volume), |_| if volume.is_root() { "Root" } else { "Data" }),
+    field!("type", Text, Row::Volume(volume), |_| if volume.is_root() {
+        "Root"
+    } else {
+        "Data"
+    }),
     field!("format", Text, Row::Volume(volume), |_| {
         let format = volume.disk.map(|disk| disk.format);
         format
@@ -115,9 +128,14 @@ static FIELDS: &[Field] = &[
         size.or(volume.record.map(|record| record.capacity))
     }),
     field!("actualSize", Number, Row::Volume(volume), |_| {
-        volume.record.map(|record| record.allocation).filter(|bytes| *bytes > 0)
+        volume
+            .record
+            .map(|record| record.allocation)
+            .filter(|bytes| *bytes > 0)
     }),
-    field!("deviceId", Number, Row::Volume(volume), |_| volume.disk.map(|_| volume.device)),
+    field!("deviceId", Number, Row::Volume(volume), |_| volume
+        .disk
+        .map(|_| volume.device)),
     field!("state", Text, Row::Volume(volume), |_| {
         enabled(volume.record.is_none_or(|record| record.enabled))
     }),
@@ -136,31 +154,110 @@ static FIELDS: &[Field] = &[
 ];
 
 static RELATIONS: &[Relation] = &[
-    relation!("vmInstance", &VM_INSTANCE, Join::SameVm, Row::Volume(volume), |_| {
-        volume.vm.map(Row::Vm).into_iter().collect()
-    }),
-    relation!("primaryStorage", &PRIMARY_STORAGE, Join::Walk, Row::Volume(volume), |world| {
-        let pool = volume.pool().and_then(|id| world.now.pools.get(&id));
-        pool.map(|pool| Row::PrimaryStorage(pool)).into_iter().collect()
-    }),
-    relation!("diskOffering", &DISK_OFFERING, Join::Walk, Row::Volume(volume), |world| {
-        let offering = volume.record.and_then(|record| record.disk_offering);
-        let offering = offering.and_then(|id| world.now.entries.disk_offerings.get(&id));
-        offering.map(|offering| Row::DiskOffering(offering)).into_iter().collect()
-    }),
+    relation!(
+        "vmInstance",
+        &VM_INSTANCE,
+        Join::SameVm,
+        Row::Volume(volume),
+        |_| { volume.vm.map(Row::Vm).into_iter().collect() }
+    ),
+    relation!(
+        "primaryStorage",
+        &PRIMARY_STORAGE,
+        Join::Walk,
+        Row::Volume(volume),
+        |world| {
+            let pool = volume.pool().and_then(|id| world.now.pools.get(&id));
+            pool.map(|pool| Row::PrimaryStorage(pool)).into_iter().collect()
+        }
+    ),
+    relation!(
+        "diskOffering",
+        &DISK_OFFERING,
+        Join::Walk,
+        Row::Volume(volume),
+        |world| {
+            let offering = volume.record.and_then(|record| record.disk_offering);
+            let offering = offering.and_then(|id| world.now.entries.disk_offerings.get(&id));
+            offering
+                .map(|offering| Row::DiskOffering(offering))
+                .into_iter()
+                .collect()
+        }
+    ),
     relation!("image", &IMAGE, Join::Walk, Row::Volume(volume), |world| {
         let own = volume.record.and_then(|record| record.image);
         let image = own.or_else(|| volume.vm.filter(|_| volume.root)?.record.image);
         let image = image.and_then(|id| world.now.images.get(&id));
         image.map(|image| Row::Image(image)).into_iter().collect()
     }),
-    relation!("snapshot", &VOLUME_SNAPSHOT, Join::Walk, Row::Volume(volume), |world| {
-        let Some(vm) = volume.vm else { return Vec::new() };
-        let id = volume.id(world);
-        let records = world.now.snapshots_of(vm.id);
-        let own = records.filter(|record| record.volume.map_or(volume.root, |of| of == id));
-        own.map(|record| Row::Snapshot(record)).collect()
+    relation!(
+        "snapshot",
+        &VOLUME_SNAPSHOT,
+        Join::Walk,
+        Row::Volume(volume),
+        |world| {
+            let Some(vm) = volume.vm else { return Vec::new() };
+            let id = volume.id(world);
+            let records = world.now.snapshots_of(vm.id);
+            let own = records.filter(|record| record.volume.map_or(volume.root, |of| of == id));
+            own.map(|record| Row::Snapshot(record)).collect()
+        }
+    ),
+];
+
+/// Which machines have which shareable volumes.
+pub(crate) static SHAREABLE_REF: Resource = Resource {
+    class: "org.zstack.header.volume.ShareableVolumeVmInstanceRefInventory",
+    fields: REF_FIELDS,
+    relations: REF_RELATIONS,
+    rows: Rows::OfVms {
+        of: |world, vm, rows| {
+            let shared = volumes(world, vm).into_iter().filter_map(|row| match row {
+                Row::Volume(volume) if volume.record.is_some_and(|record| record.shareable) => {
+                    Some(Row::Shared(volume))
+                }
+                _ => None,
+            });
+            rows.extend(shared);
+        },
+        beside: None,
+    },
+    by_uuid: None,
+};
+
+static REF_FIELDS: &[Field] = &[
+    field!("uuid", Uuid, Row::Shared(volume), |world| {
+        volume.vm.map(|vm| derived(volume.id(world), &vm.id.simple()))
     }),
+    field!("volumeUuid", Uuid, Row::Shared(volume), |world| id(
+        volume.id(world)
+    ))
+    .indexed(Key::Volume),
+    field!("vmInstanceUuid", Uuid, Row::Shared(volume), |_| volume
+        .vm
+        .map(|vm| id(vm.id)))
+    .indexed(Key::Vm),
+    field!("deviceId", Number, Row::Shared(volume), |_| volume.device),
+    field!("createDate", Date, Row::Shared(volume), |_| volume
+        .record
+        .map(|record| record.first_seen)),
+    field!("lastOpDate", Date, Row::Shared(volume), |_| volume
+        .record
+        .map(|record| record.changed)),
+];
+
+static REF_RELATIONS: &[Relation] = &[
+    relation!("volume", &VOLUME, Join::SameVm, Row::Shared(volume), |_| vec![
+        Row::Volume(volume)
+    ]),
+    relation!(
+        "vmInstance",
+        &VM_INSTANCE,
+        Join::SameVm,
+        Row::Shared(volume),
+        |_| { volume.vm.map(Row::Vm).into_iter().collect() }
+    ),
 ];
 
 /// The volumes of `vm` in device order, its root volume first.
@@ -170,7 +267,11 @@ pub(super) fn volumes<'w>(world: &World<'w>, vm: &'w Vm) -> Vec<Row<'w>> {
     };
     let root = machines::root_disk(&facts.disks);
     let first = root.and_then(|place| facts.disks.get(place));
-    let data = facts.disks.iter().enumerate().filter(|(place, _)| Some(*place) != root);
+    let data = facts
+        .disks
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| Some(*place) != root);
     let ordered = first.into_iter().map(|disk| (disk, true));
     let ordered = ordered.chain(data.map(|(_, disk)| (disk, false)));
     let rows = (0..).zip(ordered).map(|(device, (disk, root))| {

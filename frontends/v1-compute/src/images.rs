@@ -286,7 +286,7 @@ impl V1Compute {
     ///
     /// # Errors
     /// 10001 for no name, 22001 for one that no image has.
-    fn image_named(&self, caller: &Caller, name: &str) -> Result<Arc<Image>, Fault> {
+    pub(crate) fn image_named(&self, caller: &Caller, name: &str) -> Result<Arc<Image>, Fault> {
         if name.is_empty() {
             return Err(Fault::parameter("name or uuid is missing"));
         }

@@ -40,17 +40,19 @@ pub(crate) fn group(now: &Snapshot, vm: &Vm) -> Option<Arc<VmGroup>> {
         .and_then(|id| now.entries.vm_groups.get(&id).cloned())
 }
 
+/// Uuid and name of a group, or of the tenant's default one.
+pub(crate) fn named_group(now: &Snapshot, group: Option<GroupId>, tenant: &TenantId) -> (String, String) {
+    match group.and_then(|id| now.entries.vm_groups.get(&id)) {
+        Some(group) => (group.id.to_string(), group.name.clone()),
+        None => (place::default_group(tenant).to_string(), DEFAULT_GROUP.to_owned()),
+    }
+}
+
 /// Where `vm` belongs.
 pub(crate) fn of(now: &Snapshot, vm: &Vm) -> Place {
     let record = &vm.record;
     let (cluster, zone) = (place::cluster_of(now, vm), place::zone_of(now, vm));
-    let (group, group_name) = match group(now, vm) {
-        Some(group) => (group.id.to_string(), group.name.clone()),
-        None => (
-            place::default_group(&record.tenant).to_string(),
-            DEFAULT_GROUP.to_owned(),
-        ),
-    };
+    let (group, group_name) = named_group(now, record.group, &record.tenant);
     let image = record.image.and_then(|id| now.images.get(&id));
     let of_image = || image.map(|image| format!("{} {}", image.os, image.os_version).trim().to_owned());
     Place {

@@ -215,7 +215,7 @@ pub(crate) fn encode(vm: &Vm, view: &View<'_>) -> serde_json::Result<Vec<u8>> {
             "isa" => "on",
             _ => "off",
         },
-        interfaces: devices::interfaces(entry::nics(vm), view.port_group),
+        interfaces: devices::interfaces(vm, view.port_group),
         cdrom: drive("cdrom"),
         floppy: drive("floppy"),
         disks: facts

@@ -9,6 +9,8 @@ use babelvisor_core::model::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::entry::{nics, recorded, setting};
+
 /// Where inspect numbers kinds of boot devices.
 const CDROM: u8 = 1;
 const FLOPPY: u8 = 2;
@@ -87,18 +89,17 @@ pub(super) struct BootEntry {
 }
 
 /// A volume's id: that of its record, or computed from where it lies.
-pub(crate) fn volume_id(vm: &Vm, disk: &Disk) -> VolumeId {
-    let backend = vm.home();
+pub(crate) fn volume_id(now: &Snapshot, vm: &Vm, disk: &Disk) -> VolumeId {
     match &disk.volume {
-        Some(volume) => VolumeId::computed(backend, &format!("{}/{}", volume.pool, volume.name)),
-        None => VolumeId::computed(backend, &disk.source),
+        Some(volume) => now.volume_id(vm.home(), volume),
+        None => VolumeId::computed(vm.home(), &disk.source),
     }
 }
 
 pub(super) fn disks<'a>(now: &'a Snapshot, vm: &'a Vm, facts: &'a VmFacts) -> Vec<ShownDisk<'a>> {
     let host = now.hosts.get(&facts.host);
     let shown = facts.disks.iter().map(|disk| {
-        let id = volume_id(vm, disk);
+        let id = volume_id(now, vm, disk);
         let in_pool = disk.volume.as_ref().map(|volume| VolumeSource {
             volume_uuid: id.to_string(),
             volume_name: Cow::Borrowed(&volume.name),
@@ -137,11 +138,8 @@ pub(super) fn disks<'a>(now: &'a Snapshot, vm: &'a Vm, facts: &'a VmFacts) -> Ve
     shown.collect()
 }
 
-pub(super) fn interfaces<'a>(
-    nics: &'a [Nic],
-    port_group: impl Fn(&Nic) -> String,
-) -> Vec<ShownInterface<'a>> {
-    let shown = nics.iter().map(|nic| ShownInterface {
+pub(super) fn interfaces<'a>(vm: &'a Vm, port_group: impl Fn(&Nic) -> String) -> Vec<ShownInterface<'a>> {
+    let shown = nics(vm).iter().map(|nic| ShownInterface {
         interface_id: nic.id.to_string(),
         interface_model_type: known(&nic.model, &["virtio", "e1000", "rtl8139"]),
         interface_type: &nic.source,
@@ -150,7 +148,7 @@ pub(super) fn interfaces<'a>(
         target_dev: nic.target.as_deref().unwrap_or_default(),
         port_group: port_group(nic),
         port_group_name: "default",
-        bound_ip: "",
+        bound_ip: recorded(vm, &setting::bound_ip(nic.slot as usize)).unwrap_or_default(),
         name: "",
     });
     shown.collect()

@@ -176,6 +176,14 @@ pub(crate) mod setting {
     pub(crate) const KVM_CLOCK: &str = "compute.kvm_clock_enable";
     /// Nested virtualisation.
     pub(crate) const NESTED: &str = "compute.virt_nested_enable";
+    /// `mem_max`, in bytes.
+    pub(crate) const MEMORY_MAX: &str = "compute.mem_max";
+
+    /// The address that the interface in a slot is bound to.
+    pub(crate) fn bound_ip(slot: usize) -> String {
+        format!("compute.bound_ip.{slot}")
+    }
+
     /// Huge pages.
     pub(crate) const HUGE_PAGES: &str = "compute.memory_huge_pages_enable";
 }

@@ -11,7 +11,9 @@
 
 mod batch;
 mod belonging;
+mod cloud_init;
 mod counts;
+mod create;
 mod details;
 mod devices;
 pub(crate) mod entry;
@@ -20,8 +22,11 @@ mod inspect;
 mod list;
 mod power;
 mod removal;
+mod request;
+mod shown;
 #[cfg(test)]
 mod testing;
+mod wanted;
 mod words;
 
 use babelvisor_core::inventory::FragmentCache;
@@ -51,6 +56,9 @@ pub(crate) const ROWS: &[Row] = &[
     row!("compute.inspect", inspect),
     row!("compute.detail", detail),
     row!("compute.vm_create_support_config", support_config),
+    row!("compute.unified_create", unified_create),
+    row!("compute.create", unified_create),
+    row!("compute.unified_import", unified_import),
     row!("compute.start", power),
     row!("compute.batch_start", batch_power),
     row!("compute.shutdown", power),

@@ -12,7 +12,7 @@
 mod stores;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use babelvisor_core::inventory::{Entry, Heard, Inventory};
 use babelvisor_core::model::*;
@@ -449,6 +449,21 @@ async fn what_the_configuration_states_stays(stores: Stores) {
     );
     assert_eq!(again.created, image.created);
     assert!(!registry.seed_flavor(flavor_seed()).await.unwrap().enabled);
+    // What the configuration no longer names can be removed, and comes back when it names it again.
+    let none = HashSet::new();
+    registry
+        .release_seeds(&none, &HashSet::from([flavor.id]))
+        .await
+        .unwrap();
+    core.remove_entry::<Image>(&admin(), image.id).await.unwrap();
+    let kept = core
+        .remove_entry::<Flavor>(&admin(), flavor.id)
+        .await
+        .unwrap_err();
+    assert_eq!(kept.kind, ErrorKind::Forbidden);
+    let back = registry.seed_image(image_seed()).await.unwrap();
+    assert!(back.enabled && back.seeded && back.id == image.id);
+    eventually("it is back", || core.now().images.contains_key(&image.id)).await;
 }
 
 async fn tags_go_with_what_they_are_on(stores: Stores) {

@@ -1,6 +1,6 @@
 //! Wiring: from a checked configuration to the parts, in the order in which they need each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,12 +94,14 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
         .collect::<Result<HashMap<_, _>>>()?;
 
     let ids = config.backend_ids();
+    let (mut images, mut flavors) = (HashSet::new(), HashSet::new());
     for image in &config.image {
-        registry.seed_image(image.seed(&ids)).await?;
+        images.insert(registry.seed_image(image.seed(&ids)).await?.id);
     }
     for flavor in &config.flavor {
-        registry.seed_flavor(flavor.seed()).await?;
+        flavors.insert(registry.seed_flavor(flavor.seed()).await?.id);
     }
+    registry.release_seeds(&images, &flavors).await?;
 
     let engine = Engine::new(
         registry.clone(),

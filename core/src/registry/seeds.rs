@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::entries::{entry_write, read_entry};
 use super::{Registry, encode};
 use crate::error::{ErrorKind, Result};
+use crate::inventory::Entry;
 use crate::model::{
-    Area, BackendId, Billing, EntryState, Flavor, FlavorId, Image, ImageId, ImageKind, ImageLocation, Purpose,
+    Area, BackendId, Billing, EntryState, Flavor, FlavorId, Image, ImageId, ImageKind, ImageLocation,
+    Purpose, ResourceId, Timestamp,
 };
 use crate::secret::random_text;
 use crate::store::{Expect, Record, RecordKind, Write};
@@ -120,7 +122,10 @@ impl Registry {
                     writes.push(entry_write(&moved, Expect::Version(other.version))?);
                 }
             }
-            let image = image(number, old);
+            let mut image = image(number, old.clone());
+            if old.as_ref() != Some(&image) {
+                image.changed = Timestamp::now();
+            }
             writes.push(entry_write(&image, expect)?);
             match self.store.commit(writes).await {
                 Ok(_) => return Ok(image),
@@ -190,7 +195,7 @@ impl Registry {
                     writes.push(entry_write(&moved, Expect::Version(other.version))?);
                 }
             }
-            let flavor = Flavor {
+            let mut flavor = Flavor {
                 id,
                 short_id,
                 name: seed.name.clone(),
@@ -207,8 +212,13 @@ impl Registry {
                 area: seed.area,
                 billing: seed.billing,
                 seeded: true,
-                ..old.unwrap_or_else(|| Flavor::new(seed.name.clone(), seed.vcpus, seed.memory, None))
+                ..old
+                    .clone()
+                    .unwrap_or_else(|| Flavor::new(seed.name.clone(), seed.vcpus, seed.memory, None))
             };
+            if old.as_ref() != Some(&flavor) {
+                flavor.changed = Timestamp::now();
+            }
             writes.push(entry_write(&flavor, expect)?);
             match self.store.commit(writes).await {
                 Ok(_) => return Ok(flavor),
@@ -216,6 +226,42 @@ impl Registry {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Lets go of images and flavors that an earlier configuration named and this one, which names `images` and
+    /// `flavors`, does not: from now on they are changed and removed like any other.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn release_seeds(&self, images: &HashSet<ImageId>, flavors: &HashSet<FlavorId>) -> Result<()> {
+        for id in self.unnamed::<Image>(images, |image| image.seeded).await? {
+            self.edit_entry::<Image>(id, |image| {
+                image.seeded = false;
+                Ok(())
+            })
+            .await?;
+        }
+        for id in self.unnamed::<Flavor>(flavors, |flavor| flavor.seeded).await? {
+            self.edit_entry::<Flavor>(id, |flavor| {
+                flavor.seeded = false;
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn unnamed<T: Entry>(&self, named: &HashSet<T::Id>, seeded: fn(&T) -> bool) -> Result<Vec<T::Id>> {
+        let records = self.store.load(T::KIND).await?;
+        let entries = records.iter().filter_map(|record| read_entry::<T>(record).ok()?);
+        let unnamed = entries.filter(|entry| seeded(entry) && !named.contains(&entry.id()));
+        Ok(unnamed
+            .map(|entry| {
+                let (noun, id) = (<T::Id as ResourceId>::NOUN, entry.id());
+                tracing::info!(noun, %id, "the configuration no longer names it");
+                id
+            })
+            .collect())
     }
 }
 

@@ -38,7 +38,7 @@ use crate::backend::{Backend, CallContext, Console, VmRef};
 use crate::command::{COMMAND_VERSION, Command, WhenBusy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inventory::{Inventory, Snapshot};
-use crate::jobs::Engine;
+use crate::jobs::{Engine, job_id_taken};
 use crate::model::{BackendId, Caller, Hook, Job, JobId, JobState, Timestamp, Vm, VmId, VmRecord};
 use crate::query;
 use crate::registry::Registry;
@@ -241,7 +241,7 @@ impl Core {
         let job = Job {
             id: options.job.unwrap_or_else(JobId::random),
             subjects: command.subjects(),
-            command,
+            command: command.clone(),
             command_version: COMMAND_VERSION,
             backend,
             tenant: caller.tenant.clone(),
@@ -263,6 +263,11 @@ impl Core {
             note: options.note,
         };
         let accepted = self.engine.submit(job, writes, options.when_busy).await;
+        // The same request was taken at the same moment, and has its own idea of what is to be made.
+        let accepted = accepted.and_then(|job| match job.command == command {
+            true => Ok(job),
+            false => Err(job_id_taken(job.id)),
+        });
         audit::answered(caller, &accepted);
         accepted
     }

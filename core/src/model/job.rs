@@ -181,7 +181,7 @@ pub(crate) fn check_size(what: &str, value: &Value, most: usize) -> Result<()> {
 
 impl Job {
     /// Whether a request of `tenant` under this job's id is the one that made it: by digest where it has one, by
-    /// command otherwise.
+    /// command otherwise; without either it is taken for another one.
     pub fn is_same_request(
         &self,
         tenant: &TenantId,
@@ -191,7 +191,7 @@ impl Job {
         self.tenant == *tenant
             && match (self.digest.as_deref(), digest) {
                 (Some(ours), Some(theirs)) => ours == theirs,
-                (None, None) => command.is_none_or(|command| self.command == *command),
+                (None, None) => command.is_some_and(|command| self.command == *command),
                 (Some(_), None) | (None, Some(_)) => false,
             }
     }

@@ -18,6 +18,7 @@ use babelvisor_core::inventory::{Inventory, Upkeep};
 use babelvisor_core::jobs::{Engine, EngineSettings};
 use babelvisor_core::layers::{Core, CreateRequest, Policy, Root};
 use babelvisor_core::model::*;
+use babelvisor_core::outbound::Outbound;
 use babelvisor_core::registry::{ImageSeed, Registry};
 use babelvisor_core::secret::Keyring;
 use babelvisor_core::store::embedded::EmbeddedStore;
@@ -34,6 +35,7 @@ pub struct Site {
     pub keyring: Arc<Keyring>,
     pub backend: Arc<MemoryBackend>,
     pub policy: Policy,
+    pub outbound: Outbound,
     _dir: tempfile::TempDir,
 }
 
@@ -55,6 +57,7 @@ impl Site {
             keyring: Arc::new(Keyring::ephemeral()),
             backend: MemoryBackend::new(BackendId::new("sim"), config),
             policy: Policy::default(),
+            outbound: Outbound::default(),
             _dir: dir,
         }
     }
@@ -80,6 +83,7 @@ impl Site {
         let inventory = Arc::new(Inventory::default());
         let settings = EngineSettings {
             lease: Duration::from_millis(400),
+            outbound: self.outbound.clone(),
             ..EngineSettings::default()
         };
         let engine = Engine::new(

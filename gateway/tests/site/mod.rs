@@ -10,7 +10,7 @@
 )]
 
 pub mod calls;
-mod seeds;
+pub mod seeds;
 mod store;
 
 use std::collections::HashMap;
@@ -30,8 +30,11 @@ use babelvisor_core::store::embedded::EmbeddedStore;
 use babelvisor_guest_rest::GuestRest;
 use babelvisor_memory::{Control, ForeignVm, ImageConfig, MemoryBackend, MemoryConfig};
 use babelvisor_pve_open::{PveOpen, Switch};
-use babelvisor_schemas::{Dialect, Operation, Route, Strictness, contract};
-use serde_json::Value;
+use babelvisor_schemas::{Dialect, Operation, Strictness};
+use babelvisor_server::{Mount, RouteOutcome};
+use babelvisor_v1_compute::V1Compute;
+use babelvisor_zstack::Zstack;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -55,6 +58,8 @@ pub struct Site {
     pub store: Arc<FailingStore>,
     guest: Arc<dyn Frontend>,
     pve: Arc<dyn Frontend>,
+    zstack: Arc<dyn Frontend>,
+    compute: Arc<dyn Frontend>,
     upkeep: JoinSet<()>,
     engine: JoinSet<()>,
     // Last, so that the store's file is closed before its folder goes.
@@ -189,6 +194,20 @@ impl Site {
                 ..babelvisor_pve_open::Settings::default()
             },
         );
+        let zstack = Zstack::new(
+            core.clone(),
+            babelvisor_zstack::Settings {
+                strictness,
+                ..babelvisor_zstack::Settings::default()
+            },
+        );
+        let compute = V1Compute::new(
+            core.clone(),
+            babelvisor_v1_compute::Settings {
+                strictness,
+                ..babelvisor_v1_compute::Settings::default()
+            },
+        );
         control.clear_call_log();
         Self {
             core,
@@ -196,6 +215,8 @@ impl Site {
             store,
             guest,
             pve,
+            zstack,
+            compute,
             upkeep,
             engine: running,
             _folder: folder,
@@ -207,7 +228,9 @@ impl Site {
         match dialect {
             Dialect::GuestRest => &*self.guest,
             Dialect::PveOpen => &*self.pve,
-            Dialect::V1Compute | Dialect::Zstack | Dialect::KvmTaskFeed => panic!("{dialect} is not built"),
+            Dialect::Zstack => &*self.zstack,
+            Dialect::V1Compute => &*self.compute,
+            Dialect::KvmTaskFeed => panic!("{dialect} is not built"),
         }
     }
 
@@ -216,7 +239,9 @@ impl Site {
         match dialect {
             Dialect::GuestRest => self.guest.clone(),
             Dialect::PveOpen => self.pve.clone(),
-            Dialect::V1Compute | Dialect::Zstack | Dialect::KvmTaskFeed => panic!("{dialect} is not built"),
+            Dialect::Zstack => self.zstack.clone(),
+            Dialect::V1Compute => self.compute.clone(),
+            Dialect::KvmTaskFeed => panic!("{dialect} is not built"),
         }
     }
 
@@ -246,6 +271,48 @@ impl Site {
 
     pub async fn send(&self, dialect: Dialect, method: &str, target: &str, body: &[u8]) -> Answer {
         send(self.frontend(dialect), dialect, method, target, &[], body).await
+    }
+
+    /// Makes the account and signs it in; the header that calls of the dialect then carry.
+    pub async fn signed_in(&self, dialect: Dialect) -> (&'static str, String) {
+        if self
+            .core
+            .registry()
+            .account(seeds::USER)
+            .await
+            .expect("a store")
+            .is_none()
+        {
+            seeds::account(self.core.registry()).await;
+        }
+        match dialect {
+            Dialect::Zstack => {
+                let body =
+                    json!({"logInByAccount": {"accountName": seeds::USER, "password": seeds::KEY_SHA512}});
+                let body = body.to_string();
+                let answer = self.send(dialect, "PUT", "/zstack/v1/accounts/login", body.as_bytes());
+                let answer = answer.await;
+                let token = answer.body["inventory"]["uuid"].as_str();
+                (
+                    "authorization",
+                    format!("OAuth {}", token.unwrap_or_else(|| panic!("{answer:?}"))),
+                )
+            }
+            Dialect::V1Compute => {
+                let body = json!({"tenant": "home", "user": seeds::USER, "password": seeds::KEY_MD5});
+                let body = body.to_string();
+                let answer = self.send(dialect, "POST", "/v1/authentication/login", body.as_bytes());
+                let answer = answer.await;
+                let token = answer.body["data"]["token"].as_str();
+                (
+                    "authorization",
+                    format!("Bearer {}", token.unwrap_or_else(|| panic!("{answer:?}"))),
+                )
+            }
+            Dialect::GuestRest | Dialect::PveOpen | Dialect::KvmTaskFeed => {
+                panic!("{dialect} needs no session here")
+            }
+        }
     }
 
     /// Waits until no job is under way.
@@ -302,39 +369,58 @@ pub async fn send(
         request_id: "trace-1".to_owned(),
     };
     let refuse = |refusal| frontend.refuse(refusal, &request);
-    read(match contract(dialect).route(method, path) {
-        Route::Found { operation, params } if operation.built => {
-            let params = operation
-                .paths()
-                .flat_map(|path| path.param_names())
-                .filter_map(|name| Some((name, params.get(name)?.to_owned())))
-                .collect();
-            let routed = Routed {
-                operations: vec![operation.id.as_str()],
-                params,
-            };
-            frontend.answer(routed, request).await
-        }
-        Route::Found { operation, .. } => refuse(Refusal::NotBuilt {
-            operation: operation.id.as_str(),
-        }),
-        Route::WrongMethod { allowed } => refuse(Refusal::WrongMethod { allowed }),
-        Route::UnknownPath => refuse(Refusal::UnknownPath),
-        Route::Candidates(_) => panic!("no address of a built dialect has several operations"),
+    let table = Mount::from_contract(dialect, Arc::new(Nobody)).table;
+    read(match table.route(method, path) {
+        RouteOutcome::Found(routed) => frontend.answer(routed, request).await,
+        RouteOutcome::NotBuilt { operation } => refuse(Refusal::NotBuilt { operation }),
+        RouteOutcome::WrongMethod { allowed } => refuse(Refusal::WrongMethod { allowed }),
+        RouteOutcome::UnknownPath => refuse(Refusal::UnknownPath),
     })
+}
+
+/// Stands where a mount wants a frontend and only its table is asked.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Frontend for Nobody {
+    fn dialect(&self) -> &'static str {
+        "nobody"
+    }
+
+    async fn answer(&self, _: Routed, _: Request) -> Reply {
+        Reply::default()
+    }
+
+    fn refuse(&self, _: Refusal, _: &Request) -> Reply {
+        Reply::default()
+    }
 }
 
 pub fn read(reply: Reply) -> Answer {
     Answer {
         status: reply.status,
-        body: serde_json::from_slice(&reply.body).expect("every answer is JSON"),
+        // ZStack's REST layer says no in plain text, and nothing at all while a job runs.
+        body: serde_json::from_slice(&reply.body)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&reply.body).into_owned().into()),
         headers: reply.headers,
     }
 }
 
-/// Every operation that is built, with its dialect.
+/// The dialects whose every operation has its own cases in [`calls`].
+pub const RENTALS: [Dialect; 2] = [Dialect::GuestRest, Dialect::PveOpen];
+
+/// The dialects whose callers sign in, with many more operations.
+pub const SIGNED_IN: [Dialect; 2] = [Dialect::Zstack, Dialect::V1Compute];
+
+/// Every operation of [`RENTALS`] that is built, with its dialect.
 pub fn built() -> impl Iterator<Item = &'static Operation> {
-    babelvisor_schemas::all_operations().filter(|operation| operation.built)
+    built_of(&RENTALS)
+}
+
+/// Every operation of these dialects that is built.
+pub fn built_of(dialects: &[Dialect]) -> impl Iterator<Item = &'static Operation> {
+    babelvisor_schemas::all_operations()
+        .filter(|operation| operation.built && dialects.contains(&operation.dialect))
 }
 
 /// Polls until `look` finds something.

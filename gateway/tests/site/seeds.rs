@@ -11,6 +11,9 @@ const GIB: u64 = 1 << 30;
 
 pub const USER: &str = "A10000001";
 pub const KEY: &str = "made-up-key";
+/// The key as ZStack's clients send it, and as those of v1-compute do.
+pub const KEY_SHA512: &str = "edae5ba45f3edc8a2cd1c57293ac70bc1a0eec78053519a988cca8e4210340ccc7d68879d16b1e5a32aba6773754eca96cf5305f32057bbfc11a928f241c1a7a";
+pub const KEY_MD5: &str = "248af27f5fea993b1b1e8ace18752a99";
 
 /// Packages by their ids: two that can be paid both ways, two for a term only.
 pub const SMALL: &str = "SmallByUse";

@@ -354,8 +354,9 @@ pub(crate) fn operand(
     match operator {
         Operator::Null | Operator::NotNull => Ok(Operand::None),
         Operator::In | Operator::NotIn => {
-            let items = text.split(',').map(|item| typed(of, item.trim(), zone));
-            items.collect::<Result<_, _>>().map(Operand::Many)
+            let items = items(of, text, zone).into_iter();
+            let values = items.map(|item| typed(of, item.trim(), zone));
+            values.collect::<Result<_, _>>().map(Operand::Many)
         }
         Operator::Like | Operator::NotLike => match of {
             Type::Text | Type::Uuid => Ok(Operand::Pattern(Pattern::new(text))),
@@ -371,6 +372,34 @@ pub(crate) fn operand(
         | Operator::AtLeast
         | Operator::Below
         | Operator::AtMost => typed(of, text, zone).map(Operand::One),
+    }
+}
+
+/// The values of a list. A printed date has a comma of its own (`Nov 14, 2017 10:20:57 PM`).
+fn items<'t>(of: Type, text: &'t str, zone: &TimeZone) -> Vec<&'t str> {
+    let mut items = Vec::new();
+    let mut rest = text;
+    loop {
+        let mut commas = rest.match_indices(',').map(|(at, _)| at);
+        let first = commas.next();
+        let date = |end: Option<usize>| {
+            let item = end.map_or(Some(rest), |end| rest.get(..end));
+            item.is_some_and(|item| dates::parse(item, zone).is_some())
+        };
+        let end = match of {
+            // One comma further if only that makes a date.
+            Type::Date if first.is_some() && !date(first) => {
+                let second = commas.next();
+                if date(second) { second } else { first }
+            }
+            Type::Date | Type::Uuid | Type::Text | Type::Number | Type::Flag => first,
+        };
+        let Some(end) = end else {
+            items.push(rest);
+            return items;
+        };
+        items.push(rest.get(..end).unwrap_or_default());
+        rest = rest.get(end.saturating_add(1)..).unwrap_or_default();
     }
 }
 
@@ -463,6 +492,19 @@ mod tests {
         for text in ["", "one", "1.5", "1e300", "NaN"] {
             assert_eq!(number(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_list_of_printed_dates_is_parted_between_them() {
+        let list = "Nov 14, 2017 10:20:57 PM,2017-11-15 00:00:00, Nov 4, 2017, 1:02:03 AM,soon";
+        let parted: Vec<&str> = items(Type::Date, list, &TimeZone::UTC)
+            .iter()
+            .map(|item| item.trim())
+            .collect();
+        assert_eq!(parted[..2], ["Nov 14, 2017 10:20:57 PM", "2017-11-15 00:00:00"]);
+        assert_eq!(parted.last(), Some(&"soon"));
+        assert_eq!(items(Type::Text, "a,b,,", &TimeZone::UTC), ["a", "b", "", ""]);
+        assert_eq!(items(Type::Text, "", &TimeZone::UTC), [""]);
     }
 
     /// `LIKE` said in the plainest way.

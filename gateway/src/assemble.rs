@@ -8,7 +8,7 @@ use babelvisor_core::backend::Backend;
 use babelvisor_core::frontend::Frontend;
 use babelvisor_core::inventory::{Inventory, Upkeep};
 use babelvisor_core::jobs::{self, Engine, HookEncoder};
-use babelvisor_core::layers::{Core, forget_calls, lapse};
+use babelvisor_core::layers::{Core, forget_calls, lapse, retention};
 use babelvisor_core::model::{BackendId, TenantId};
 use babelvisor_core::registry::Registry;
 use babelvisor_core::secret::Keyring;

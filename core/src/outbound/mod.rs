@@ -5,6 +5,9 @@
 
 mod client;
 mod download;
+#[cfg(test)]
+#[path = "../../tests/support/receiver.rs"]
+pub(crate) mod receiver;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-#[path = "../../tests/support/receiver.rs"]
-mod receiver;
-
-use receiver::{Receiver, status_line};
+use super::receiver::{Receiver, status_line};
 
 fn outbound() -> Outbound {
     trusting(None)

@@ -9,14 +9,10 @@ use crate::ErrorKind;
 use crate::inventory::Inventory;
 use crate::jobs::{Engine, EngineSettings, HookEncoder, HookMessage, HookSettings, deliver};
 use crate::model::{Hook, Polled};
+use crate::outbound::receiver::{Receiver, status_line};
 use crate::outbound::{AllowList, Outbound, OutboundSettings};
 use crate::registry::Registry;
 use crate::secret::Keyring;
-
-#[path = "../../../tests/support/receiver.rs"]
-mod receiver;
-
-use receiver::{Receiver, status_line};
 
 /// Says an end in words of its own.
 struct Words;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    AgentState, BackendId, BootDevice, Cpu, Disk, Firmware, Graphics, GraphicsKind, HostDevice, HostId,
+    AgentState, BackendId, BootDevice, Cpu, Disk, DiskLimits, Firmware, Graphics, GraphicsKind, HostDevice, HostId,
     Memory, Nic, NicId, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId, VolumeFormat,
 };
 use virt_sys as sys;
@@ -210,6 +210,22 @@ fn disk(disk: &DiskXml, volume: &DiskVolume, root: bool) -> Disk {
         capacity: volume.capacity,
         readonly: disk.readonly,
         root,
+        limits: limits(disk),
+    }
+}
+
+fn limits(disk: &DiskXml) -> DiskLimits {
+    let limit = |name: &str| {
+        let found = disk.iotune.iter().find(|(key, _)| key == name);
+        found.map_or(0, |(_, value)| *value)
+    };
+    DiskLimits {
+        total_bytes: limit("total_bytes_sec"),
+        read_bytes: limit("read_bytes_sec"),
+        write_bytes: limit("write_bytes_sec"),
+        total_iops: limit("total_iops_sec"),
+        read_iops: limit("read_iops_sec"),
+        write_iops: limit("write_iops_sec"),
     }
 }
 
@@ -246,6 +262,8 @@ fn nic(
         },
         target: interface.target.clone(),
         addresses: found,
+        inbound: None,
+        outbound: None,
     }
 }
 

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use babelvisor_core::backend::{Backend, BackendEvent, CallContext, Console, VmRef};
+use babelvisor_core::backend::{
+    Backend, BackendEvent, ByteStream, CallContext, Console, MigrationTarget, VmRef,
+};
 use babelvisor_core::capability::{Capability, CapabilitySet};
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{
-    BackendId, GuestSetup, Topology, VmFacts, VmId, VmSpec, Volume, VolumeSource, VolumeSpec,
+    BackendId, GuestSetup, PoolVolume, Screenshot, SnapshotFacts, SnapshotSpec, Topology, VmChange, VmFacts,
+    VmId, VmSpec, Volume, VolumeSource, VolumeSpec,
 };
 use babelvisor_core::secret::Secret;
 use babelvisor_core::{Error, Result};
@@ -20,9 +23,10 @@ use crate::config::{MemoryConfig, When};
 use crate::control::Control;
 use crate::convert::Plan;
 use crate::error;
+use crate::guests::{console, define, set_password, undefine};
 use crate::quirks::{CallRecord, Quirks};
 use crate::tasks;
-use crate::world::{Link, Password, World, is_up};
+use crate::world::{Link, Password, World};
 
 /// What the backend and its control share.
 pub(crate) struct Hypervisor {
@@ -377,80 +381,129 @@ impl Backend for MemoryBackend {
         let set = set_password(&mut self.world(), vm.id, password);
         ticket.answer(set)
     }
-}
 
-fn define<'a>(
-    world: &mut World,
-    call: &CallContext,
-    plan: Plan,
-    password: Option<Password>,
-    volumes: impl Iterator<Item = &'a Volume>,
-) -> Result<Arc<VmFacts>> {
-    if let Some(guest) = world.guests.get(&plan.id)
-        && call.job.is_some()
-        && guest.facts.made_by == call.job
-    {
-        return Ok(Arc::clone(&guest.facts));
+    async fn change(&self, call: &CallContext, vm: &VmRef, change: &VmChange) -> Result<()> {
+        let record = about(call, Method::Change, change.needs(), Some(vm.id));
+        let ticket = self.admit(call, record).await?;
+        let password = match change {
+            VmChange::ConsolePassword {
+                password: Some(sealed),
+            } => Some(Password {
+                plain: Some(call.keyring.open(sealed)?),
+                sealed: sealed.clone(),
+            }),
+            // A real backend sends it to the guest: one that cannot be opened must fail here, too.
+            VmChange::GuestPassword { password, .. } => {
+                call.keyring.open(password)?;
+                None
+            }
+            _ => None,
+        };
+        let changed = self.world().change(vm.id, change, password);
+        ticket.answer(changed)
     }
-    world.check_attachable(plan.id, volumes)?;
-    let id = world.add(plan, password)?;
-    world.commit(id);
-    let guest = world.guests.get(&id).ok_or_else(|| Error::not_found("vm", id))?;
-    Ok(Arc::clone(&guest.facts))
-}
 
-fn undefine(world: &mut World, vm: VmId) -> Result<()> {
-    let Some(guest) = world.guests.get(&vm) else {
-        return Ok(());
-    };
-    let state = guest.facts.power;
-    if is_up(state) || guest.transition.is_some() {
-        let detail = format!(
-            "a vm whose power state is {} cannot be undefined; force it off first",
-            if is_up(state) { state.as_ref() } else { "booting" }
+    async fn volume(&self, call: &CallContext, place: &PoolVolume) -> Result<Option<Volume>> {
+        let PoolVolume { pool, name } = place;
+        let record = about_volume(call, Method::Volume, Capability::VolumeCreate, pool, name);
+        let ticket = self.admit(call, record).await?;
+        let found = self.world().volume(pool, name);
+        ticket.answer(Ok(found))
+    }
+
+    async fn resize_volume(
+        &self,
+        call: &CallContext,
+        place: &PoolVolume,
+        _attached: Option<&VmRef>,
+        capacity: u64,
+    ) -> Result<Volume> {
+        let PoolVolume { pool, name } = place;
+        let record = about_volume(call, Method::ResizeVolume, Capability::VolumeResize, pool, name);
+        let ticket = self.admit(call, record).await?;
+        let resized = self.world().resize_volume(pool, name, capacity);
+        ticket.answer(resized)
+    }
+
+    async fn upload_volume(
+        &self,
+        call: &CallContext,
+        spec: &VolumeSpec,
+        bytes: ByteStream,
+    ) -> Result<Volume> {
+        let capability = Capability::VolumeUpload;
+        let record = about_volume(call, Method::UploadVolume, capability, &spec.pool, &spec.name);
+        let ticket = self.admit(call, record).await?;
+        let come = tasks::drain(bytes, spec.capacity).await?;
+        if come != spec.capacity {
+            let text = format!("{come} bytes came, {} were announced", spec.capacity);
+            return Err(Error::invalid("capacity", text));
+        }
+        let made = self.world().uploaded(call.job, spec);
+        ticket.answer(made)
+    }
+
+    async fn create_snapshot(
+        &self,
+        call: &CallContext,
+        vm: &VmRef,
+        snapshot: &SnapshotSpec,
+    ) -> Result<SnapshotFacts> {
+        let capability = match snapshot.memory {
+            true => Capability::SnapshotMemory,
+            false => Capability::SnapshotCreate,
+        };
+        let record = about(call, Method::CreateSnapshot, capability, Some(vm.id));
+        let ticket = self.admit(call, record).await?;
+        let made = self.world().create_snapshot(vm.id, snapshot);
+        ticket.answer(made)
+    }
+
+    async fn revert_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        let capability = Capability::SnapshotRevert;
+        let record = about(call, Method::RevertSnapshot, capability, Some(vm.id));
+        let ticket = self.admit(call, record).await?;
+        let reverted = self.world().revert_snapshot(vm.id, name);
+        ticket.answer(reverted)
+    }
+
+    async fn delete_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        let capability = Capability::SnapshotDelete;
+        let record = about(call, Method::DeleteSnapshot, capability, Some(vm.id));
+        let ticket = self.admit(call, record).await?;
+        let removed = self.world().delete_snapshot(vm.id, name);
+        ticket.answer(removed)
+    }
+
+    async fn snapshots(&self, call: &CallContext, vm: &VmRef) -> Result<Vec<SnapshotFacts>> {
+        let capability = Capability::SnapshotCreate;
+        let record = about(call, Method::Snapshots, capability, Some(vm.id));
+        let ticket = self.admit(call, record).await?;
+        let found = self.world().snapshots(vm.id);
+        ticket.answer(found)
+    }
+
+    async fn migrate(&self, call: &CallContext, vm: &VmRef, to: &MigrationTarget) -> Result<()> {
+        let record = about(call, Method::Migrate, Capability::VmMigrate, Some(vm.id));
+        let ticket = self.admit(call, record).await?;
+        if to.address.is_some() {
+            return Err(Error::unsupported(
+                "a simulated hypervisor cannot reach another one; a vm moves between its own hosts",
+            ));
+        }
+        let moved = self.world().migrate(vm.id, to.host);
+        ticket.answer(moved)
+    }
+
+    async fn screenshot(&self, call: &CallContext, vm: &VmRef) -> Result<Screenshot> {
+        let record = about(
+            call,
+            Method::Screenshot,
+            Capability::ConsoleScreenshot,
+            Some(vm.id),
         );
-        return Err(Error::illegal_state("vm", vm, detail));
+        let ticket = self.admit(call, record).await?;
+        let shown = self.world().screenshot(vm.id);
+        ticket.answer(shown)
     }
-    world.remove(vm);
-    Ok(())
-}
-
-fn console(world: &World, vm: VmId) -> Result<Console> {
-    let guest = world.guests.get(&vm).ok_or_else(|| Error::not_found("vm", vm))?;
-    let facts = &guest.facts;
-    let display = facts
-        .graphics
-        .first()
-        .ok_or_else(|| Error::not_found("console of vm", vm))?;
-    let port = display.port.ok_or_else(|| error::not_running(vm))?;
-    let host = world
-        .hosts
-        .iter()
-        .find(|slot| slot.host.id == facts.host)
-        .and_then(|slot| slot.host.address.clone())
-        .unwrap_or_else(|| "127.0.0.1".to_owned());
-    Ok(Console {
-        kind: display.kind,
-        host,
-        port,
-    })
-}
-
-fn set_password(world: &mut World, vm: VmId, password: Password) -> Result<()> {
-    let guest = world
-        .guests
-        .get_mut(&vm)
-        .ok_or_else(|| Error::not_found("vm", vm))?;
-    guest.password = Some(password);
-    let shown = guest.facts.graphics.iter().all(|display| display.has_password);
-    if shown {
-        // Nothing visible changes, but the new text must outlive the process.
-        world.keep_guest(vm);
-        return Ok(());
-    }
-    for display in &mut Arc::make_mut(&mut guest.facts).graphics {
-        display.has_password = true;
-    }
-    world.commit(vm);
-    Ok(())
 }

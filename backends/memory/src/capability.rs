@@ -49,6 +49,26 @@ pub enum Method {
     ConsolePassword,
     /// Set the console password.
     SetConsolePassword,
+    /// Change hardware or settings.
+    Change,
+    /// Look at a volume.
+    Volume,
+    /// Make a volume larger.
+    ResizeVolume,
+    /// Fill a new volume.
+    UploadVolume,
+    /// Make a snapshot.
+    CreateSnapshot,
+    /// Go back to a snapshot.
+    RevertSnapshot,
+    /// Remove a snapshot.
+    DeleteSnapshot,
+    /// All snapshots of a VM.
+    Snapshots,
+    /// Move a running VM.
+    Migrate,
+    /// A picture of the screen.
+    Screenshot,
 }
 
 /// The methods that serve `capability`.
@@ -64,16 +84,21 @@ pub(crate) const fn served_by(capability: Capability) -> &'static [Method] {
         | C::PowerReboot
         | C::PowerReset
         | C::PowerSuspend
-        | C::PowerResume => &[Method::Power],
-        C::VolumeCreate | C::VolumeCopy | C::VolumeLayer => &[Method::CreateVolume],
+        | C::PowerResume
+        | C::PowerSave
+        | C::PowerRestore => &[Method::Power],
+        C::VolumeCreate => &[Method::CreateVolume, Method::Volume],
+        C::VolumeCopy | C::VolumeLayer => &[Method::CreateVolume],
         C::VolumeDelete => &[Method::DeleteVolume],
         C::GuestSetup => &[Method::CreateSeed],
         C::ConsoleEndpoint => &[Method::Console],
-        C::ConsolePassword => &[Method::ConsolePassword, Method::SetConsolePassword],
+        C::ConsolePassword => &[
+            Method::ConsolePassword,
+            Method::SetConsolePassword,
+            Method::Change,
+        ],
         C::TopologyList => &[Method::Topology],
-        C::PowerSave
-        | C::PowerRestore
-        | C::ConfigCpu
+        C::ConfigCpu
         | C::ConfigMemory
         | C::ConfigBoot
         | C::ConfigAutostart
@@ -86,15 +111,15 @@ pub(crate) const fn served_by(capability: Capability) -> &'static [Method] {
         | C::NicUpdate
         | C::NicQos
         | C::MediaChange
-        | C::SnapshotCreate
-        | C::SnapshotMemory
-        | C::SnapshotRevert
-        | C::SnapshotDelete
-        | C::VmMigrate
-        | C::VolumeResize
-        | C::VolumeUpload
-        | C::GuestPassword
-        | C::ConsoleScreenshot => &[],
+        | C::GuestPassword => &[Method::Change],
+        C::SnapshotCreate => &[Method::CreateSnapshot, Method::Snapshots],
+        C::SnapshotMemory => &[Method::CreateSnapshot],
+        C::SnapshotRevert => &[Method::RevertSnapshot],
+        C::SnapshotDelete => &[Method::DeleteSnapshot],
+        C::VmMigrate => &[Method::Migrate],
+        C::VolumeResize => &[Method::ResizeVolume],
+        C::VolumeUpload => &[Method::UploadVolume],
+        C::ConsoleScreenshot => &[Method::Screenshot],
     }
 }
 
@@ -105,9 +130,6 @@ pub(crate) fn declared(lacks: &BTreeMap<Target, String>) -> CapabilitySet {
             Target::Capability(lacked) => *lacked == capability,
             Target::Method(method) => served_by(capability).contains(method),
         });
-        if served_by(capability).is_empty() {
-            return Support::NotYet("no method serves it".to_owned());
-        }
         taken.map_or(Support::Native, |(_, reason)| Support::Impossible(reason.clone()))
     })
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    AgentState, BackendId, BootDevice, Cpu, Disk, Firmware, Graphics, GraphicsKind, HostId, JobId, Memory,
-    NetworkId, Nic, NicId, NicSource, NicSpec, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId,
-    VmSpec, Volume, VolumeFormat,
+    AgentState, BackendId, BootDevice, Cpu, Disk, Firmware, Graphics, GraphicsKind, HostId, JobId,
+    MediumKind, Memory, NetworkId, Nic, NicId, NicSource, NicSpec, PoolVolume, PowerState, RemovableMedium,
+    VmFacts, VmId, VmSpec, Volume, VolumeFormat,
 };
 use babelvisor_core::{Error, Result};
 
@@ -18,13 +18,22 @@ pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) title: Option<String>,
     pub(crate) vcpus: u32,
+    pub(crate) max_vcpus: u32,
+    pub(crate) topology: Option<(u32, u32, u32)>,
+    pub(crate) cpu_model: Option<String>,
     pub(crate) memory: u64,
+    pub(crate) max_memory: u64,
     pub(crate) firmware: Firmware,
+    pub(crate) boot: Vec<BootDevice>,
     pub(crate) disks: Vec<Disk>,
-    pub(crate) seed: Option<String>,
+    pub(crate) media: Vec<RemovableMedium>,
     pub(crate) nics: Vec<NicSpec>,
+    pub(crate) graphics: Vec<GraphicsKind>,
+    pub(crate) video: Vec<String>,
     pub(crate) has_password: bool,
     pub(crate) made_by: Option<JobId>,
+    /// The host, where there is no choice.
+    pub(crate) host: Option<HostId>,
 }
 
 impl Plan {
@@ -61,13 +70,21 @@ impl Plan {
             name: spec.name.clone(),
             title: (!spec.title.is_empty()).then(|| spec.title.clone()),
             vcpus: spec.vcpus,
+            max_vcpus: spec.max_vcpus.max(spec.vcpus),
+            topology: spec.topology,
+            cpu_model: spec.cpu_model.clone(),
             memory: spec.memory,
+            max_memory: spec.max_memory.max(spec.memory),
             firmware: spec.firmware,
-            disks: disks.iter().enumerate().map(attach).collect(),
-            seed: seed.map(|volume| volume.native.clone()),
+            boot: spec.boot.clone(),
+            disks: attach_all(spec, disks)?,
+            media: media(spec, seed),
             nics: spec.nics.clone(),
+            graphics: spec.graphics.clone(),
+            video: spec.video.iter().map(|adapter| adapter.model.clone()).collect(),
             has_password: spec.console_password.is_some(),
             made_by: job,
+            host: spec.host,
         })
     }
 
@@ -80,13 +97,21 @@ impl Plan {
             name,
             title: None,
             vcpus: 1 << (index % 4),
+            max_vcpus: 1 << (index % 4),
+            topology: None,
+            cpu_model: None,
             memory: 1 << (30 + index % 3),
+            max_memory: 1 << (30 + index % 3),
             firmware: Firmware::Bios,
+            boot: Vec::new(),
             disks,
-            seed: None,
+            media: Vec::new(),
             nics: network.map(nic_on).into_iter().collect(),
+            graphics: Vec::new(),
+            video: Vec::new(),
             has_password: false,
             made_by: None,
+            host: None,
         }
     }
 
@@ -98,11 +123,18 @@ impl Plan {
             .zip(0_u32..)
             .map(|(nic, slot)| plug(backend, self.id, nic, slot))
             .collect();
-        let seed = self.seed.map(|source| RemovableMedium {
-            target: "sda".to_owned(),
-            kind: "cdrom".to_owned(),
-            source: Some(source),
-        });
+        let graphics = match self.graphics.is_empty() {
+            true => vec![GraphicsKind::Vnc],
+            false => self.graphics,
+        };
+        let boot = match self.boot.is_empty() {
+            true => vec![BootDevice::Disk],
+            false => self.boot,
+        };
+        let video = match self.video.is_empty() {
+            true => vec!["virtio".to_owned()],
+            false => self.video,
+        };
         let mut facts = VmFacts {
             id: self.id,
             backend: backend.clone(),
@@ -115,26 +147,29 @@ impl Plan {
             autostart: false,
             cpu: Cpu {
                 current: self.vcpus,
-                max: self.vcpus,
-                topology: None,
-                model: None,
+                max: self.max_vcpus,
+                topology: self.topology,
+                model: self.cpu_model,
             },
             memory: Memory {
                 current: self.memory,
-                max: self.memory,
+                max: self.max_memory,
             },
             firmware: self.firmware,
-            boot: vec![BootDevice::Disk],
+            boot,
             disks: self.disks,
-            removable: seed.into_iter().collect(),
+            removable: self.media,
             nics,
-            graphics: vec![Graphics {
-                kind: GraphicsKind::Vnc,
-                port: None,
-                listen: Some("127.0.0.1".to_owned()),
-                has_password: self.has_password,
-            }],
-            video: vec!["virtio".to_owned()],
+            graphics: graphics
+                .into_iter()
+                .map(|kind| Graphics {
+                    kind,
+                    port: None,
+                    listen: Some("127.0.0.1".to_owned()),
+                    has_password: self.has_password,
+                })
+                .collect(),
+            video,
             host_devices: Vec::new(),
             agent: AgentState::Disconnected,
             definition: None,
@@ -167,22 +202,102 @@ pub(crate) fn loose_disks(vm: &str, sizes: &[u64]) -> Vec<Disk> {
             capacity: *capacity,
             readonly: false,
             root: slot == 0,
+            limits: Default::default(),
         }
     };
     sizes.iter().enumerate().map(disk).collect()
 }
 
-fn attach((slot, volume): (usize, &Volume)) -> Disk {
-    Disk {
-        target: disk_target(slot),
-        bus: "virtio".to_owned(),
+/// The disks of a spec: those that were made for it, then those that existed.
+fn attach_all(spec: &VmSpec, volumes: &[Volume]) -> Result<Vec<Disk>> {
+    let made = volumes.iter().zip(&spec.volumes).map(|(volume, wanted)| Disk {
+        target: String::new(),
+        bus: wanted.bus.clone().unwrap_or_else(|| "virtio".to_owned()),
         volume: pool_volume(&volume.native),
         source: volume.native.clone(),
         format: volume.format,
         capacity: volume.capacity,
         readonly: false,
-        root: slot == 0,
+        root: false,
+        limits: Default::default(),
+    });
+    let attached = spec.attached.iter().map(|disk| Disk {
+        target: String::new(),
+        bus: disk.bus.clone().unwrap_or_else(|| "virtio".to_owned()),
+        volume: Some(disk.volume.clone()),
+        source: native_key(&disk.volume.pool, &disk.volume.name),
+        format: disk.format,
+        capacity: 0,
+        readonly: disk.readonly,
+        root: false,
+        limits: Default::default(),
+    });
+    let mut disks: Vec<Disk> = Vec::new();
+    for mut disk in made.chain(attached) {
+        disk.target = free_target(&disk.bus, disks.iter().map(|disk| disk.target.as_str()))?;
+        disk.root = disks.is_empty();
+        disks.push(disk);
     }
+    Ok(disks)
+}
+
+/// The drives of a spec, its seed in a drive of its own.
+fn media(spec: &VmSpec, seed: Option<&Volume>) -> Vec<RemovableMedium> {
+    let mut drives: Vec<RemovableMedium> = Vec::new();
+    let seed = seed.map(|volume| (MediumKind::Cdrom, Some(volume.native.clone())));
+    let media = spec.media.iter();
+    let media = media.map(|medium| (medium.kind, medium.source.as_deref().map(full_key)));
+    for (kind, source) in seed.into_iter().chain(media) {
+        let prefix = match kind {
+            MediumKind::Cdrom => "sd",
+            MediumKind::Floppy => "fd",
+        };
+        let place = drives
+            .iter()
+            .filter(|drive| drive.target.starts_with(prefix))
+            .count();
+        drives.push(RemovableMedium {
+            target: format!("{prefix}{}", letters(place)),
+            kind: kind.as_ref().to_owned(),
+            source,
+        });
+    }
+    drives
+}
+
+/// A key in full: an image's location may say `pool/name`.
+fn full_key(key: &str) -> String {
+    match key.split_once('/') {
+        Some((pool, name)) if !pool.is_empty() => native_key(pool, name),
+        Some(_) | None => key.to_owned(),
+    }
+}
+
+/// A free device name on a bus of a guest.
+pub(crate) fn target_on(bus: &str, facts: &VmFacts) -> Result<String> {
+    let disks = facts.disks.iter().map(|disk| disk.target.as_str());
+    free_target(
+        bus,
+        disks.chain(facts.removable.iter().map(|drive| drive.target.as_str())),
+    )
+}
+
+fn free_target<'t>(bus: &str, taken: impl Iterator<Item = &'t str>) -> Result<String> {
+    let prefix = match bus {
+        "virtio" => "vd",
+        "scsi" | "sata" | "usb" => "sd",
+        "ide" => "hd",
+        "fdc" => "fd",
+        _ => {
+            let text = format!("bus {bus} is not virtio, scsi, sata, usb or ide");
+            return Err(Error::invalid("bus", text));
+        }
+    };
+    let taken: Vec<&str> = taken.collect();
+    let mut names = (0..1024).map(|place| format!("{prefix}{}", letters(place)));
+    names
+        .find(|name| !taken.contains(&name.as_str()))
+        .ok_or_else(|| Error::invalid("bus", "the bus is full"))
 }
 
 /// A volume's own key.
@@ -201,6 +316,11 @@ fn pool_volume(native: &str) -> Option<PoolVolume> {
 
 /// `vda` … `vdz`, `vdaa` …, as the kernel names virtio disks.
 fn disk_target(slot: usize) -> String {
+    format!("vd{}", letters(slot))
+}
+
+/// `a` … `z`, `aa` …
+fn letters(slot: usize) -> String {
     let mut letters = Vec::new();
     let mut rest = slot + 1;
     while rest > 0 {
@@ -209,18 +329,21 @@ fn disk_target(slot: usize) -> String {
         letters.push(char::from(b'a' + u8::try_from(rest % 26).unwrap_or(0)));
         rest /= 26;
     }
-    letters.push('d');
-    letters.push('v');
     letters.iter().rev().collect()
 }
 
-fn plug(backend: &BackendId, vm: VmId, spec: &NicSpec, slot: u32) -> Nic {
-    let id = NicId::computed(backend, &format!("{vm}/{slot}"));
-    let (source, network) = match &spec.source {
+/// How the source of an interface is reported.
+pub(crate) fn source_of(backend: &BackendId, source: &NicSource) -> (String, Option<NetworkId>) {
+    match source {
         NicSource::Network(name) => (name.clone(), Some(NetworkId::computed(backend, name))),
         NicSource::Bridge(name) => (name.clone(), None),
         NicSource::User => ("user".to_owned(), None),
-    };
+    }
+}
+
+pub(crate) fn plug(backend: &BackendId, vm: VmId, spec: &NicSpec, slot: u32) -> Nic {
+    let id = NicId::computed(backend, &format!("{vm}/{slot}"));
+    let (source, network) = source_of(backend, &spec.source);
     Nic {
         id,
         slot,
@@ -228,11 +351,13 @@ fn plug(backend: &BackendId, vm: VmId, spec: &NicSpec, slot: u32) -> Nic {
             .mac
             .as_ref()
             .map_or_else(|| mac_of(id), |mac| mac.to_ascii_lowercase()),
-        model: "virtio".to_owned(),
+        model: spec.model.clone().unwrap_or_else(|| "virtio".to_owned()),
         source,
         network,
         target: None,
         addresses: Vec::new(),
+        inbound: None,
+        outbound: None,
     }
 }
 
@@ -243,7 +368,7 @@ fn mac_of(nic: NicId) -> String {
     format!("52:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
 }
 
-fn check_mac(mac: &str) -> Result<()> {
+pub(crate) fn check_mac(mac: &str) -> Result<()> {
     let parts: Vec<_> = mac.split(':').collect();
     let hex = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     if parts.len() == 6 && parts.iter().all(hex) {

@@ -17,14 +17,18 @@
 
 mod backend;
 mod capability;
+mod change;
 mod config;
 mod control;
 mod convert;
 mod error;
+mod guests;
 mod hosts;
+mod moves;
 mod power;
 mod quirks;
 mod restore;
+mod snapshots;
 mod state_file;
 mod tasks;
 mod volumes;

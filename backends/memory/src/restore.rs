@@ -69,6 +69,7 @@ impl World {
             transition: None,
             generation: 0,
             waiters: None,
+            snapshots: stored.snapshots,
         });
     }
 }
@@ -83,6 +84,7 @@ pub(crate) fn stored_guest(guest: &Guest) -> StoredGuest {
         leases: guest.leases.clone(),
         password: guest.password.as_ref().map(|password| password.sealed.clone()),
         transition: guest.transition,
+        snapshots: guest.snapshots.clone(),
     }
 }
 

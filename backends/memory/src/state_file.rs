@@ -19,6 +19,7 @@ use babelvisor_core::secret::Sealed;
 use babelvisor_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::snapshots::Snapshots;
 use crate::world::{Origin, Transition};
 
 const VERSION: u32 = 1;
@@ -58,6 +59,8 @@ pub(crate) struct StoredGuest {
     pub(crate) password: Option<Sealed>,
     #[serde(default)]
     pub(crate) transition: Option<Transition>,
+    #[serde(default)]
+    pub(crate) snapshots: Snapshots,
 }
 
 /// A volume as kept on disk.

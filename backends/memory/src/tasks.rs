@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use babelvisor_core::backend::CallContext;
+use babelvisor_core::backend::{ByteStream, CallContext};
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::VmId;
-use babelvisor_core::{Error, Result};
+use babelvisor_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backend::Hypervisor;
@@ -86,4 +86,24 @@ fn end_later(hypervisor: &Arc<Hypervisor>, vm: VmId, generation: u64, time: Dura
             hypervisor.world().end_transition(vm, generation);
         }
     });
+}
+
+/// Reads a stream to its end and counts its bytes; stops one byte after `most`.
+pub(crate) async fn drain(mut bytes: ByteStream, most: u64) -> Result<u64> {
+    use tokio::io::AsyncReadExt as _;
+    let mut buffer = vec![0; 64 << 10];
+    let mut come = 0_u64;
+    while come <= most {
+        let read = bytes.read(&mut buffer).await.map_err(|error| {
+            Error::new(
+                ErrorKind::BackendUnavailable,
+                format!("the stream broke off: {error}"),
+            )
+        })?;
+        if read == 0 {
+            break;
+        }
+        come = come.saturating_add(read as u64);
+    }
+    Ok(come)
 }

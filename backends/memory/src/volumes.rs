@@ -1,5 +1,7 @@
 //! Volumes: blank, copied, layered, seeds. A pool reserves the whole size of each, so that it can be filled.
 
+use std::sync::Arc;
+
 use babelvisor_core::model::{
     GuestSetup, JobId, VmId, Volume, VolumeFormat, VolumeId, VolumeSource, VolumeSpec,
 };
@@ -67,6 +69,77 @@ impl World {
             Origin::Seed { vm, setup },
             job,
         )
+    }
+
+    /// A volume as it is.
+    pub(crate) fn volume(&self, pool: &str, name: &str) -> Option<Volume> {
+        self.disks
+            .get(&native_key(pool, name))
+            .map(|disk| disk.volume.clone())
+    }
+
+    /// Makes a volume at least `capacity` bytes large; whoever has it attached sees the new size.
+    pub(crate) fn resize_volume(&mut self, pool: &str, name: &str, capacity: u64) -> Result<Volume> {
+        let key = native_key(pool, name);
+        let disk = self
+            .disks
+            .get_mut(&key)
+            .ok_or_else(|| Error::not_found("volume", &key))?;
+        let more = capacity.saturating_sub(disk.volume.capacity);
+        if more == 0 {
+            return Ok(disk.volume.clone());
+        }
+        let slot = self
+            .pools
+            .get_mut(pool)
+            .ok_or_else(|| Error::not_found("pool", pool))?;
+        let available = slot.capacity.saturating_sub(slot.used);
+        if more > available {
+            return Err(error::no_room(pool, more, available));
+        }
+        slot.used = slot.used.saturating_add(more);
+        disk.volume.capacity = capacity;
+        disk.volume.allocation = capacity;
+        let (volume, stored) = (disk.volume.clone(), stored_volume(disk));
+        self.keep(|| Line::Volume(Box::new(stored)));
+        let holders: Vec<VmId> = self
+            .guests
+            .values()
+            .filter(|guest| guest.facts.disks.iter().any(|disk| disk.source == key))
+            .map(|guest| guest.facts.id)
+            .collect();
+        for vm in holders {
+            if let Some(guest) = self.guests.get_mut(&vm) {
+                for disk in &mut Arc::make_mut(&mut guest.facts).disks {
+                    if disk.source == key {
+                        disk.capacity = capacity;
+                    }
+                }
+            }
+            self.commit(vm);
+        }
+        self.publish(Event::Topology);
+        Ok(volume)
+    }
+
+    /// Makes the volume that an upload has filled, or hands over the one that the same job made before.
+    pub(crate) fn uploaded(&mut self, job: Option<JobId>, spec: &VolumeSpec) -> Result<Volume> {
+        if let Some(mine) = self.own_volume(job, &spec.pool, &spec.name)? {
+            return Ok(mine);
+        }
+        self.add_volume(
+            &spec.pool,
+            &spec.name,
+            spec.capacity,
+            spec.format,
+            Origin::Given,
+            job,
+        )
+    }
+
+    /// The native key of a volume that is named by it, by `pool/name`, or by a name that one pool only has.
+    pub(crate) fn find_volume(&self, key: &str) -> Result<String> {
+        self.find(key).map(|disk| disk.volume.native.clone())
     }
 
     /// Removes a volume that nobody needs; absent is success.
@@ -192,15 +265,13 @@ impl World {
         self.disks.get(native).map_or(0, |disk| disk.volume.capacity)
     }
 
-    /// Finds an image by native key, `pool/name`, or a name that is in one pool only; its layout must be the
-    /// declared one and it must fit into `capacity`, unless that is 0.
-    fn image(&self, key: &str, format: VolumeFormat, capacity: u64) -> Result<String> {
+    fn find(&self, key: &str) -> Result<&Disk> {
         let by_path = key
             .split_once('/')
             .and_then(|(pool, name)| self.disks.get(&native_key(pool, name)));
         let found = self.disks.get(key).or(by_path);
-        let disk = match found {
-            Some(disk) => disk,
+        match found {
+            Some(disk) => Ok(disk),
             None => {
                 let mut named = self
                     .pools
@@ -211,9 +282,15 @@ impl World {
                     let detail = format!("several pools have an image {key}; name it pool/{key}");
                     return Err(Error::invalid("image", detail));
                 }
-                first
+                Ok(first)
             }
-        };
+        }
+    }
+
+    /// Finds an image by native key, `pool/name`, or a name that is in one pool only; its layout must be the
+    /// declared one and it must fit into `capacity`, unless that is 0.
+    fn image(&self, key: &str, format: VolumeFormat, capacity: u64) -> Result<String> {
+        let disk = self.find(key)?;
         if disk.volume.format != format {
             let detail = format!(
                 "image {key} is {}, not {}",

@@ -20,6 +20,7 @@ use crate::convert::{Plan, native_key};
 use crate::error;
 use crate::hosts::{HostSlot, Pool, host};
 use crate::restore::{stored_guest, stored_volume};
+use crate::snapshots::Snapshots;
 use crate::state_file::{Line, StateFile};
 
 /// What guests of every network are given addresses of: all of them are one network, without a way out.
@@ -78,6 +79,7 @@ pub(crate) struct Guest {
     /// Grows with every change of power, so that an overtaken transition ends nothing.
     pub(crate) generation: u64,
     pub(crate) waiters: Option<Arc<Notify>>,
+    pub(crate) snapshots: Snapshots,
 }
 
 /// What a volume is there for.
@@ -225,10 +227,11 @@ impl World {
                 return Err(Error::not_found("network", name));
             }
         }
-        let (vcpus, memory) = (plan.vcpus, plan.memory);
+        let (vcpus, memory) = (plan.max_vcpus, plan.max_memory);
         let host = self
             .hosts
             .iter()
+            .filter(|slot| plan.host.is_none_or(|host| host == slot.host.id))
             .filter(|slot| slot.host.cpus >= vcpus && slot.host.memory >= memory)
             .min_by_key(|slot| slot.guests)
             .map(|slot| slot.host.id)
@@ -264,6 +267,7 @@ impl World {
             transition: None,
             generation: 0,
             waiters: None,
+            snapshots: Snapshots::default(),
         });
         Ok(id)
     }
@@ -334,7 +338,7 @@ impl World {
     }
 
     /// An address of [`LEASES`] that depends on the interface, and on others only where two would collide.
-    fn lease(&mut self, nic: NicId) -> Option<Ipv4Addr> {
+    pub(crate) fn lease(&mut self, nic: NicId) -> Option<Ipv4Addr> {
         let [a, b, c, ..] = *nic.0.as_bytes();
         let start = u32::from_be_bytes([0, a, b, c]);
         (0..1_u32 << 24)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NetworkId, NicId};
+use super::{Bandwidth, NetworkId, NicId};
 
 /// A network interface of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,12 @@ pub struct Nic {
     /// Addresses that leases or the agent report.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Limits of what the guest receives.
+    #[serde(default)]
+    pub inbound: Option<Bandwidth>,
+    /// Limits of what the guest sends.
+    #[serde(default)]
+    pub outbound: Option<Bandwidth>,
 }
 
 /// The protocol of a display.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendId, JobId, PoolId, VolumeId};
+use super::{BackendId, DiskLimits, JobId, PoolId, VolumeId};
 
 /// How a volume's bytes are laid out. Declared, never probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::AsRefStr)]
@@ -72,6 +72,9 @@ pub struct Disk {
     /// Whether it is the disk that the VM boots from.
     #[serde(default)]
     pub root: bool,
+    /// Limits of its throughput.
+    #[serde(default)]
+    pub limits: DiskLimits,
 }
 
 /// An optical or floppy drive.

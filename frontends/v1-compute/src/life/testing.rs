@@ -67,6 +67,7 @@ pub(crate) fn vm() -> Vm {
             capacity: 20 << 30,
             readonly: false,
             root: true,
+            limits: Default::default(),
         }],
         removable: Vec::new(),
         nics: vec![Nic {
@@ -78,6 +79,8 @@ pub(crate) fn vm() -> Vm {
             network: None,
             target: None,
             addresses: vec!["10.0.0.7".parse().unwrap()],
+            inbound: None,
+            outbound: None,
         }],
         graphics: vec![Graphics {
             kind: GraphicsKind::Vnc,

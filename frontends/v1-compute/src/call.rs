@@ -126,7 +126,10 @@ impl V1Compute {
         let here = query::may_see(caller, &vm)
             && (vm.record.trashed_at.is_none() || trash)
             && place::names_tenant(&identifier.tenant, &vm.record.tenant)
-            && place::names_cluster(&identifier.cluster_uuid, &place::cluster_of(&self.core.now(), &vm));
+            && place::names_cluster(
+                &identifier.cluster_uuid,
+                &place::cluster_of(&self.core.now(), &vm),
+            );
         if here { Ok(vm) } else { Err(unknown()) }
     }
 }

@@ -78,7 +78,9 @@ impl Params {
         };
         match number {
             Some(number) => Ok(Some(number)),
-            None => Err(Fault::parameter(format!("{name}: expected a whole number from 0"))),
+            None => Err(Fault::parameter(format!(
+                "{name}: expected a whole number from 0"
+            ))),
         }
     }
 
@@ -312,7 +314,8 @@ mod tests {
 
     #[test]
     fn numbers_and_flags_are_read_in_both_spellings() {
-        let params = Params::of(json!({"a": "7", "b": 7, "c": "", "d": true, "e": "true", "f": "-1", "g": [1]}));
+        let params =
+            Params::of(json!({"a": "7", "b": 7, "c": "", "d": true, "e": "true", "f": "-1", "g": [1]}));
         assert_eq!(params.number("a").unwrap(), Some(7));
         assert_eq!(params.number("b").unwrap(), Some(7));
         assert_eq!(params.number("c").unwrap(), None);
@@ -325,7 +328,12 @@ mod tests {
     #[test]
     fn a_query_that_is_no_text_is_refused() {
         let list = operation("compute.list");
-        for query in ["filter_name=%ff", "page_num=x", "filter_state=on", "filter_name=a&filter_name=b"] {
+        for query in [
+            "filter_name=%ff",
+            "page_num=x",
+            "filter_state=on",
+            "filter_name=a&filter_name=b",
+        ] {
             let refused = match params(list, &get(query)) {
                 Ok(params) => params.page().is_err(),
                 Err(fault) => fault.scode() == 10001,

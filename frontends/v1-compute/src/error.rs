@@ -16,6 +16,8 @@ pub(crate) enum Code {
     Parameter,
     /// No such user, or a wrong password.
     NoUser,
+    /// No such user, in the result of a batch.
+    NoSuchUser,
     /// The object does not exist.
     NotFound,
     /// The name is taken.
@@ -40,6 +42,7 @@ impl Code {
         match self {
             Self::Parameter => "10001",
             Self::NoUser => "10183",
+            Self::NoSuchUser => "11000",
             Self::NotFound => "22001",
             Self::Exists => "22002",
             Self::WrongState => "22003",
@@ -53,9 +56,10 @@ impl Code {
 
     /// All of them.
     #[cfg(test)]
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Parameter,
         Self::NoUser,
+        Self::NoSuchUser,
         Self::NotFound,
         Self::Exists,
         Self::WrongState,
@@ -134,7 +138,10 @@ impl Fault {
             | Problem::Length
             | Problem::Pattern
             | Problem::NotAllowed
-            | Problem::Other => format!("{field}: expected {}, received {}", first.expected, first.received),
+            | Problem::Other => format!(
+                "{field}: expected {}, received {}",
+                first.expected, first.received
+            ),
         };
         Self::of(errors.for_problem(first.problem), "decode", detail)
     }
@@ -145,7 +152,11 @@ impl Fault {
             JsonFault::TooLarge { .. } => TransportFault::BodyTooLarge,
             _ => TransportFault::MalformedBody,
         };
-        Self::of(contract(Dialect::V1Compute).errors().for_fault(kind), "decode", fault.to_string())
+        Self::of(
+            contract(Dialect::V1Compute).errors().for_fault(kind),
+            "decode",
+            fault.to_string(),
+        )
     }
 
     /// What the server refuses on its own.
@@ -244,7 +255,10 @@ impl Fault {
 
 /// A client's text without what has no place in a message.
 fn printable(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(128).collect()
+    text.chars()
+        .filter(|letter| !letter.is_control())
+        .take(128)
+        .collect()
 }
 
 impl From<Error> for Fault {
@@ -312,7 +326,12 @@ mod tests {
     #[test]
     fn our_own_fault_is_not_told_in_detail() {
         let fault = Fault::from(Error::internal("row 7 of /var/lib/store is torn"));
-        let told = format!("{} {} {:?}", fault.desc(), fault.message(), fault.stack("compute.list"));
+        let told = format!(
+            "{} {} {:?}",
+            fault.desc(),
+            fault.message(),
+            fault.stack("compute.list")
+        );
         assert!(!told.contains("/var/lib"), "{told}");
         assert_eq!(fault.scode(), 10000);
         let theirs = Fault::from(Error::not_found("vm", "x"));

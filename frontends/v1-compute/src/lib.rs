@@ -10,14 +10,20 @@
 
 mod auth;
 mod call;
+mod cloud;
+mod console;
 mod decode;
 mod encode;
 mod error;
+mod groups;
 mod images;
 mod life;
+mod log;
 mod lookups;
 mod network;
 mod operations;
+mod people;
+mod picture;
 mod place;
 mod settings;
 mod storage;

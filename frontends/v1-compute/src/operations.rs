@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::decode;
 use crate::encode::Data;
 use crate::error::Fault;
-use crate::{auth, images, life, lookups, network, storage, trash};
+use crate::{auth, cloud, console, groups, images, life, log, lookups, network, people, storage, trash};
 
 /// What a function of a row returns.
 pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Result<Data, Fault>> + Send + 'a>>;
@@ -64,6 +64,11 @@ const TABLES: &[&[Row]] = &[
     storage::ROWS,
     images::ROWS,
     trash::ROWS,
+    groups::ROWS,
+    people::ROWS,
+    cloud::ROWS,
+    console::ROWS,
+    log::ROWS,
     life::ROWS,
 ];
 

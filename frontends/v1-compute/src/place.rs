@@ -103,10 +103,7 @@ fn areas(now: &Snapshot, of: fn(&Host) -> Area) -> Vec<Area> {
 
 /// The host that a VM is on, or that its backend would make it on.
 fn host<'s>(now: &'s Snapshot, vm: &Vm) -> Option<&'s Host> {
-    let reported = vm
-        .facts
-        .as_ref()
-        .and_then(|facts| now.hosts.get(&facts.host));
+    let reported = vm.facts.as_ref().and_then(|facts| now.hosts.get(&facts.host));
     let found = reported.or_else(|| {
         now.hosts
             .values()
@@ -143,7 +140,10 @@ mod tests {
         let (home, other) = (TenantId::new("home"), TenantId::new("other"));
         assert!(names_tenant("", &home) && names_tenant("home", &home));
         assert!(names_tenant(&tenant_uuid(&home).to_string(), &home));
-        assert!(names_tenant(&tenant_uuid(&home).to_string().to_uppercase(), &home));
+        assert!(names_tenant(
+            &tenant_uuid(&home).to_string().to_uppercase(),
+            &home
+        ));
         assert!(!names_tenant(&tenant_uuid(&other).to_string(), &home));
         assert_ne!(default_group(&home), tenant_uuid(&home));
     }

@@ -95,7 +95,10 @@ mod tests {
         let text = "authentication = \"off\"\nlayer2 = \"lan\"\n[repository]\npool = \"images\"";
         let settings: Settings = toml::from_str(text).unwrap();
         assert!(settings.is_open() && !Settings::default().is_open());
-        assert_eq!((settings.layer2.as_str(), settings.port_group.as_str()), ("lan", "default"));
+        assert_eq!(
+            (settings.layer2.as_str(), settings.port_group.as_str()),
+            ("lan", "default")
+        );
         assert_eq!(settings.repository.name, "default");
         assert_eq!(settings.repository.pool.as_deref(), Some("images"));
         assert_eq!(toml::from_str::<Settings>("").unwrap(), Settings::default());

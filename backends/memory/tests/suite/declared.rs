@@ -1,9 +1,12 @@
 //! Declared ⇔ implemented.
 
-use babelvisor_core::backend::Backend as _;
+use babelvisor_core::backend::{Backend as _, VmRef};
 use babelvisor_core::capability::{Capability, CapabilitySet, Support};
 use babelvisor_core::command::PowerAction;
-use babelvisor_core::model::{PowerState, VmId};
+use babelvisor_core::model::{
+    Bandwidth, BootDevice, DiskAttachment, DiskLimits, MediumKind, NicSource, NicSpec, PoolVolume,
+    PowerState, SnapshotSpec, VideoAdapter, VmChange, VmId,
+};
 use babelvisor_core::secret::Secret;
 use babelvisor_core::{ErrorKind, Result};
 use babelvisor_memory::MemoryConfig;
@@ -45,6 +48,71 @@ async fn exercise(bench: &Bench, capability: Capability) -> Result<()> {
             put(PowerState::Paused);
             backend.power(&call, &vm, PowerAction::Resume).await
         }
+        Capability::PowerSave => backend.power(&call, &vm, PowerAction::Save).await,
+        Capability::PowerRestore => {
+            backend.power(&call, &vm, PowerAction::Save).await.unwrap();
+            backend.power(&call, &vm, PowerAction::Restore).await
+        }
+        Capability::ConfigCpu
+        | Capability::ConfigMemory
+        | Capability::ConfigBoot
+        | Capability::ConfigAutostart
+        | Capability::ConfigVideo
+        | Capability::DiskAttach
+        | Capability::DiskDetach
+        | Capability::DiskQos
+        | Capability::NicAttach
+        | Capability::NicDetach
+        | Capability::NicUpdate
+        | Capability::NicQos
+        | Capability::MediaChange
+        | Capability::GuestPassword => {
+            if capability == Capability::ConfigVideo || capability == Capability::MediaChange {
+                put(PowerState::Off);
+            }
+            let change = change(bench, &vm, capability).await;
+            assert_eq!(change.needs(), capability);
+            backend.change(&call, &vm, &change).await
+        }
+        Capability::SnapshotCreate | Capability::SnapshotMemory => {
+            let memory = capability == Capability::SnapshotMemory;
+            backend
+                .create_snapshot(&call, &vm, &snapshot("before", memory))
+                .await
+                .map(drop)
+        }
+        Capability::SnapshotRevert => {
+            backend
+                .create_snapshot(&call, &vm, &snapshot("before", false))
+                .await
+                .unwrap();
+            backend.revert_snapshot(&call, &vm, "before").await
+        }
+        Capability::SnapshotDelete => backend.delete_snapshot(&call, &vm, "before").await,
+        Capability::VmMigrate => {
+            let there = babelvisor_core::backend::MigrationTarget {
+                host: bench.control.vm(id).unwrap().host,
+                address: None,
+            };
+            backend.migrate(&call, &vm, &there).await
+        }
+        Capability::VolumeResize => {
+            let place = babelvisor_core::model::PoolVolume {
+                pool: "default".to_owned(),
+                name: "debian".to_owned(),
+            };
+            backend
+                .resize_volume(&call, &place, None, 20 * GIB)
+                .await
+                .map(drop)
+        }
+        Capability::VolumeUpload => {
+            let bytes: &[u8] = b"sixteen bytes is";
+            let spec = blank("uploaded", bytes.len() as u64);
+            let filled = backend.upload_volume(&call, &spec, Box::pin(bytes)).await;
+            filled.map(drop)
+        }
+        Capability::ConsoleScreenshot => backend.screenshot(&call, &vm).await.map(drop),
         Capability::VolumeCreate => backend.create_volume(&call, &blank("a", GIB)).await.map(drop),
         Capability::VolumeCopy => backend.create_volume(&call, &copy("a", 2 * GIB)).await.map(drop),
         Capability::VolumeLayer => backend.create_volume(&call, &layer("a", 2 * GIB)).await.map(drop),
@@ -71,6 +139,95 @@ async fn exercise(bench: &Bench, capability: Capability) -> Result<()> {
             Ok(())
         }
         Capability::TopologyList => backend.topology(&call).await.map(drop),
+    }
+}
+
+fn snapshot(name: &str, memory: bool) -> SnapshotSpec {
+    SnapshotSpec {
+        name: name.to_owned(),
+        title: name.to_owned(),
+        memory,
+        disks: None,
+    }
+}
+
+/// A change that needs `capability` and can be made of any guest.
+async fn change(bench: &Bench, vm: &VmRef, capability: Capability) -> VmChange {
+    let facts = bench.control.vm(vm.id).unwrap();
+    let mac = facts.nics[0].mac.clone();
+    let nic = |mac: &str| NicSpec {
+        source: NicSource::User,
+        mac: Some(mac.to_owned()),
+        model: None,
+    };
+    match capability {
+        Capability::ConfigCpu => VmChange::Cpu {
+            current: 1,
+            max: facts.cpu.max,
+            topology: None,
+        },
+        Capability::ConfigMemory => VmChange::Memory {
+            current: facts.memory.max / 2,
+            max: facts.memory.max,
+        },
+        Capability::ConfigBoot => VmChange::BootOrder {
+            order: vec![BootDevice::Network],
+        },
+        Capability::ConfigAutostart => VmChange::Autostart { on: true },
+        Capability::ConfigVideo => VmChange::Video {
+            adapters: vec![VideoAdapter {
+                model: "vga".to_owned(),
+                memory: None,
+                heads: None,
+            }],
+        },
+        Capability::DiskAttach => {
+            let made = bench
+                .backend
+                .create_volume(&bench.call(), &blank("data", GIB))
+                .await;
+            VmChange::AttachDisk(DiskAttachment {
+                volume: PoolVolume {
+                    pool: "default".to_owned(),
+                    name: "data".to_owned(),
+                },
+                format: made.unwrap().format,
+                bus: None,
+                readonly: false,
+                shareable: false,
+            })
+        }
+        Capability::DiskDetach => VmChange::DetachDisk {
+            target: "vdz".to_owned(),
+        },
+        Capability::DiskQos => VmChange::DiskQos {
+            target: facts.disks[0].target.clone(),
+            limits: DiskLimits {
+                total_bytes: 1 << 20,
+                ..DiskLimits::default()
+            },
+        },
+        Capability::NicAttach => VmChange::AttachNic(nic("52:54:00:00:00:09")),
+        Capability::NicDetach => VmChange::DetachNic { mac },
+        Capability::NicUpdate => VmChange::UpdateNic {
+            to: nic("52:54:00:00:00:0a"),
+            mac,
+        },
+        Capability::NicQos => VmChange::NicQos {
+            mac,
+            inbound: Some(Bandwidth::default()),
+            outbound: None,
+        },
+        Capability::MediaChange => VmChange::InsertMedium {
+            kind: MediumKind::Cdrom,
+            target: None,
+            source: "default/debian".to_owned(),
+        },
+        Capability::GuestPassword => VmChange::GuestPassword {
+            user: "root".to_owned(),
+            password: bench.call().keyring.seal(&Secret::new("made-up 10")).unwrap(),
+        },
+        other => panic!("{other:?} is no change"),
     }
 }
 

@@ -35,8 +35,8 @@ const STATES: [PowerState; 8] = [
 
 fn leads_to(action: PowerAction, from: PowerState) -> PowerState {
     match action {
-        PowerAction::Start | PowerAction::Resume => PowerState::Running,
-        PowerAction::Shutdown | PowerAction::ForceOff => PowerState::Off,
+        PowerAction::Start | PowerAction::Resume | PowerAction::Restore => PowerState::Running,
+        PowerAction::Shutdown | PowerAction::ForceOff | PowerAction::Save => PowerState::Off,
         PowerAction::Suspend => PowerState::Paused,
         PowerAction::Reboot | PowerAction::Reset | PowerAction::ForceReboot => from,
     }

@@ -33,6 +33,7 @@ on_both_stores![
     a_tree_of_groups_keeps_its_rules,
     what_the_configuration_states_stays,
     tags_go_with_what_they_are_on,
+    tags_on_what_is_gone_are_swept_away,
     a_transaction_of_a_job_can_change_entries,
     images_of_callers_have_numbers_of_their_own,
 ];
@@ -485,6 +486,35 @@ async fn tags_go_with_what_they_are_on(stores: Stores) {
         two.core.entries::<Tag>(&admin()) == [kept.clone()]
     })
     .await;
+}
+
+async fn tags_on_what_is_gone_are_swept_away(stores: Stores) {
+    let (one, two) = stores.gateways().await;
+    let image = Image::new("golden", ImageKind::Disk, None);
+    let image = one.core.add_entry(&admin(), image).await.unwrap();
+    let mut tags = Vec::new();
+    for resource in [
+        TagResource::of(VmId::random()),
+        TagResource::of(ImageId::random()),
+        TagResource::of(image.id),
+        TagResource::of(VolumeId::random()),
+    ] {
+        let tag = Tag::new(resource, "blue", false, None);
+        tags.push(one.core.add_entry(&admin(), tag).await.unwrap());
+    }
+    let upkeep = stores.second_upkeep(&one);
+    let young = upkeep.sweep_tags(tags[0].created).await.unwrap();
+    assert_eq!(young, 0, "their resources may be news that is on its way");
+    let swept = upkeep.sweep_tags(Timestamp::now()).await.unwrap();
+    assert_eq!(swept, 2, "a vm and an image that are not there");
+    let kept = BTreeSet::from([tags[2].id, tags[3].id]);
+    for gate in [&one, &two] {
+        eventually("the others stay", || {
+            let left = gate.core.entries::<Tag>(&admin());
+            left.iter().map(|tag| tag.id).collect::<BTreeSet<_>>() == kept
+        })
+        .await;
+    }
 }
 
 async fn a_transaction_of_a_job_can_change_entries(stores: Stores) {

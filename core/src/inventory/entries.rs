@@ -224,6 +224,9 @@ impl<T: Entry> Heard<T> {
 impl Inventory {
     /// Folds in news of entries; older versions than those already seen are ignored.
     pub fn entries<T: Entry>(&self, heard: Vec<Heard<T>>) {
+        if heard.is_empty() {
+            return;
+        }
         self.update(|next, past, revise| {
             for Heard { id, entry, version } in heard {
                 let key = (T::KIND, id.uuid());
@@ -250,6 +253,9 @@ impl Inventory {
 
     /// Drops entries of which the store has no record at all, not even a tombstone.
     fn forget_entries<T: Entry>(&self, ids: &[T::Id]) {
+        if ids.is_empty() {
+            return;
+        }
         self.update(|next, past, revise| {
             for id in ids {
                 past.versions.remove(&(T::KIND, id.uuid()));

@@ -6,6 +6,7 @@ mod entries;
 mod entry_kinds;
 mod remembered;
 mod snapshot;
+mod sweep;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};

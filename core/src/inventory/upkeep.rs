@@ -51,6 +51,7 @@ impl Upkeep {
         upkeep.load().await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(upkeep.clone().follow(changes));
+        tasks.spawn(upkeep.clone().sweep());
         for backend in upkeep.backends.values() {
             let (sender, events) = mpsc::channel(EVENTS);
             let watched = backend.clone();

@@ -15,9 +15,9 @@ use babelvisor_core::layers::{Core, Policy};
 use babelvisor_core::model::*;
 use babelvisor_core::registry::Registry;
 use babelvisor_core::secret::Keyring;
-use babelvisor_core::store::Store;
 use babelvisor_core::store::embedded::EmbeddedStore;
 use babelvisor_core::store::redis::RedisStore;
+use babelvisor_core::store::{Change, Store};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -88,6 +88,28 @@ impl Stores {
         (self.gateway(&self.one).await, self.gateway(&self.other).await)
     }
 
+    fn upkeep(
+        &self,
+        registry: &Registry,
+        inventory: &Arc<Inventory>,
+        jobs: mpsc::UnboundedSender<Change>,
+    ) -> Upkeep {
+        Upkeep {
+            inventory: inventory.clone(),
+            registry: registry.clone(),
+            backends: HashMap::new(),
+            adopted_tenant: TenantId::new("default"),
+            keyring: self.keyring.clone(),
+            jobs,
+        }
+    }
+
+    /// An upkeep on a gateway's parts besides the running one, to do single chores with.
+    pub fn second_upkeep(&self, gate: &Gate) -> Upkeep {
+        let (jobs, _) = mpsc::unbounded_channel();
+        self.upkeep(gate.core.registry(), &gate.inventory, jobs)
+    }
+
     /// A gateway without backends.
     pub async fn gateway(&self, store: &Arc<dyn Store>) -> Gate {
         let registry = Registry::new(store.clone());
@@ -100,14 +122,7 @@ impl Stores {
             EngineSettings::default(),
         );
         let (jobs, heard) = mpsc::unbounded_channel();
-        let upkeep = Upkeep {
-            inventory: inventory.clone(),
-            registry: registry.clone(),
-            backends: HashMap::new(),
-            adopted_tenant: TenantId::new("default"),
-            keyring: self.keyring.clone(),
-            jobs,
-        };
+        let upkeep = self.upkeep(&registry, &inventory, jobs);
         let tasks = upkeep.start().await.unwrap();
         let core = Core::new(
             inventory.clone(),

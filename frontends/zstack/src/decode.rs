@@ -48,8 +48,6 @@ pub(crate) struct Call {
     pub(crate) system_tags: Vec<String>,
     /// `userTags`.
     pub(crate) user_tags: Vec<String>,
-    /// The request as it came.
-    pub(crate) request: Request,
 }
 
 impl Call {
@@ -58,7 +56,6 @@ impl Call {
         caller: Caller,
         options: SubmitOptions,
         path: Routed,
-        request: Request,
         content: Content,
     ) -> Self {
         Self {
@@ -70,7 +67,6 @@ impl Call {
             body: content.body,
             system_tags: content.system_tags,
             user_tags: content.user_tags,
-            request,
         }
     }
 
@@ -245,7 +241,7 @@ pub(crate) fn content(
     let Value::Object(mut judged) = judged else {
         return Err(Fault::bad_request("the body must be a JSON object"));
     };
-    let mut tags = |name: &str| match judged.get(name) {
+    let tags = |name: &str| match judged.get(name) {
         Some(list) => list_of_text(list),
         None => query
             .iter()
@@ -282,7 +278,10 @@ fn canonical(operation: &Operation, wrapper: &str, mut body: Map<String, Value>)
     });
     for key in spellings {
         // A blank or null wrapper, or a second one.
-        if body.get(key).is_some_and(|value| value.is_null() || value.is_object()) {
+        if body
+            .get(key)
+            .is_some_and(|value| value.is_null() || value.is_object())
+        {
             body.remove(key);
         }
     }
@@ -378,7 +377,9 @@ mod tests {
             query: query.to_owned(),
             ..Request::default()
         };
-        let Value::Object(body) = body else { panic!("an object") };
+        let Value::Object(body) = body else {
+            panic!("an object")
+        };
         content(contract, operation, Strictness::Warn, &request, body)
             .ok()
             .unwrap()
@@ -398,7 +399,11 @@ mod tests {
             assert_eq!(read.refusal, None, "{body}");
             assert_eq!(read.remarks.tell(), None, "{body}");
         }
-        for body in [json!({}), json!({"stopVmInstance": null}), json!({"stopVmInstance": {}})] {
+        for body in [
+            json!({}),
+            json!({"stopVmInstance": null}),
+            json!({"stopVmInstance": {}}),
+        ] {
             let read = read("StopVmInstance", "", body.clone());
             assert!(read.body.is_empty() && read.refusal.is_none(), "{body}");
         }

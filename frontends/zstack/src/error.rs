@@ -121,7 +121,9 @@ impl Fault {
 
     /// The body names no action that its address has.
     pub(crate) fn no_action(path: &str) -> Self {
-        Self::bad_request(format!("the body doesn't contain action mapping to the URL[{path}]"))
+        Self::bad_request(format!(
+            "the body doesn't contain action mapping to the URL[{path}]"
+        ))
     }
 
     fn with(outcome: Outcome, details: impl Into<String>) -> Self {
@@ -339,7 +341,12 @@ mod tests {
         use strum_like::kinds;
         let errors = contract(Dialect::Zstack).errors();
         for kind in kinds() {
-            for id in ["StartVmInstance", "LogInByAccount", "QueryZone", "ReimageVmInstance"] {
+            for id in [
+                "StartVmInstance",
+                "LogInByAccount",
+                "QueryZone",
+                "ReimageVmInstance",
+            ] {
                 let fault = Fault::of(id, &Error::new(kind, "a case"));
                 let body = json!({ "error": fault.object() });
                 assert_eq!(errors.validate_body(&body), Ok(()), "{kind:?} {id}");

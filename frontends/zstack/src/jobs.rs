@@ -87,9 +87,7 @@ impl Zstack {
                 .header("x-web-hook")
                 .map(|url| Hook { url: url.to_owned() }),
             // Only a name that is no uuid cannot be told from the job's id.
-            note: decode::uuid(&named)
-                .is_none()
-                .then(|| json!({ NAMED: named })),
+            note: decode::uuid(&named).is_none().then(|| json!({ NAMED: named })),
         };
         if let Some(hook) = &options.hook {
             let checked = self.core.check_hook(hook).await;
@@ -110,26 +108,26 @@ impl Zstack {
             Ok(None) => {}
             Err(error) => return Err(unusable(operation, &error)),
         }
-        let origin_request = request.clone();
         let (outcome, call) = self
-            .start(operation, begin, caller, options, routed, request, content)
+            .start(operation, begin, caller, options, routed, content)
             .await;
         match outcome {
-            Ok(Started::Job(_)) => {}
+            Ok(Started::Job(job)) => {
+                tracing::debug!(operation = operation.id, job = %job.id, "a job is begun");
+            }
             Ok(Started::Done(result)) => {
                 let ended = self.core.done(&call.caller, Ok(result), call.options).await;
                 ended.map_err(|error| unusable(operation, &error))?;
             }
             Err(error) => {
                 let Call { caller, options, .. } = call;
-                self.fails(operation, &origin_request, Some(&caller), error, options)
+                self.fails(operation, &request, Some(&caller), error, options)
                     .await?;
             }
         }
         Ok(reply)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a call, put together here")]
     async fn start(
         &self,
         operation: &'static Operation,
@@ -137,11 +135,10 @@ impl Zstack {
         caller: Caller,
         options: SubmitOptions,
         path: Routed,
-        request: Request,
         content: Content,
     ) -> (Result<Started, Error>, Call) {
         let refusal = content.refusal.clone();
-        let call = Call::new(operation, caller, options, path, request, content);
+        let call = Call::new(operation, caller, options, path, content);
         let outcome = match refusal {
             Some(error) => Err(error),
             None => begin(self, &call).await,

@@ -152,7 +152,7 @@ impl Zstack {
         }
         let warning = content.remarks.tell().map(|text| (WARNING_HEADER, text));
         let described = jobs::wants_schema(&request);
-        let call = Call::new(operation, caller, SubmitOptions::QUEUE, routed, request, content);
+        let call = Call::new(operation, caller, SubmitOptions::QUEUE, routed, content);
         let mut body = read(self, &call).await.map_err(fault)?;
         if described {
             body = schema::described(operation, body);

@@ -26,16 +26,25 @@ const PACKAGES: [(&str, &str); 29] = [
     ("L2NetworkInventory", "org.zstack.header.network.l2"),
     ("L3NetworkInventory", "org.zstack.header.network.l3"),
     ("L3NetworkHostRouteInventory", "org.zstack.header.network.l3"),
-    ("NetworkServiceL3NetworkRefInventory", "org.zstack.header.network.service"),
+    (
+        "NetworkServiceL3NetworkRefInventory",
+        "org.zstack.header.network.service",
+    ),
     ("PrimaryStorageInventory", "org.zstack.header.storage.primary"),
     ("SchedulerInventory", "org.zstack.header.core.scheduler"),
     ("SessionInventory", "org.zstack.header.identity"),
     ("VmInstanceInventory", "org.zstack.header.vm"),
     ("VmNicInventory", "org.zstack.header.vm"),
     ("VolumeInventory", "org.zstack.header.volume"),
-    ("VolumeSnapshotBackupStorageRefInventory", "org.zstack.header.storage.snapshot"),
+    (
+        "VolumeSnapshotBackupStorageRefInventory",
+        "org.zstack.header.storage.snapshot",
+    ),
     ("VolumeSnapshotInventory", "org.zstack.header.storage.snapshot"),
-    ("VolumeSnapshotTreeInventory", "org.zstack.header.storage.snapshot"),
+    (
+        "VolumeSnapshotTreeInventory",
+        "org.zstack.header.storage.snapshot",
+    ),
     ("ZoneInventory", "org.zstack.header.zone"),
 ];
 

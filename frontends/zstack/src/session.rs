@@ -102,7 +102,12 @@ impl Zstack {
     ///
     /// # Errors
     /// `Unauthenticated` for a token that is unknown or has expired.
-    pub(crate) async fn caller(&self, token: &str, operation: &str, request: &Request) -> Result<Caller, Error> {
+    pub(crate) async fn caller(
+        &self,
+        token: &str,
+        operation: &str,
+        request: &Request,
+    ) -> Result<Caller, Error> {
         let account = self.account(token).await?;
         Ok(Caller {
             account: Some(account.id),
@@ -117,7 +122,10 @@ impl Zstack {
 
     async fn account(&self, token: &str) -> Result<Arc<Account>, Error> {
         if token.is_empty() || token.len() > LONGEST {
-            return Err(Error::new(ErrorKind::Unauthenticated, "no session can be named so"));
+            return Err(Error::new(
+                ErrorKind::Unauthenticated,
+                "no session can be named so",
+            ));
         }
         let hash = sha256_hex(token);
         if let Some(account) = self.sessions.recall(&hash) {

@@ -22,7 +22,10 @@ async fn a_machine_is_created_polled_and_shown() {
     assert_eq!(created["name"], "web 1");
     assert_eq!(created["description"], "web server VM");
     assert_eq!(created["state"], "Running");
-    assert_eq!((&created["cpuNum"], &created["memorySize"]), (&json!(1), &json!(1_u64 << 30)));
+    assert_eq!(
+        (&created["cpuNum"], &created["memorySize"]),
+        (&json!(1), &json!(1_u64 << 30))
+    );
     assert_eq!(created["imageUuid"], site.catalogue.image);
     assert_eq!(created["instanceOfferingUuid"], site.catalogue.small);
     assert_eq!(created["platform"], "Linux");
@@ -33,7 +36,10 @@ async fn a_machine_is_created_polled_and_shown() {
     let volumes = created["allVolumes"].as_array().unwrap();
     assert_eq!(volumes.len(), 1);
     assert_eq!(volumes[0]["uuid"], created["rootVolumeUuid"]);
-    assert_eq!((&volumes[0]["type"], &volumes[0]["deviceId"]), (&json!("Root"), &json!(0)));
+    assert_eq!(
+        (&volumes[0]["type"], &volumes[0]["deviceId"]),
+        (&json!("Root"), &json!(0))
+    );
     let nics = created["vmNics"].as_array().unwrap();
     assert_eq!(nics.len(), 1);
     assert_eq!(nics[0]["l3NetworkUuid"], site.catalogue.network);
@@ -69,7 +75,10 @@ async fn everything_documented_can_be_asked_for_at_creation() {
     let created = &answer["inventory"];
     assert_eq!(created["uuid"], "8c7a2f0e4b8d4a0cb5c5e1f3d2a19b07");
     assert_eq!(created["state"], "Stopped");
-    assert!(created.get("hostUuid").is_none(), "a stopped machine is on no host");
+    assert!(
+        created.get("hostUuid").is_none(),
+        "a stopped machine is on no host"
+    );
     assert!(created["lastHostUuid"].is_string());
     let volumes = created["allVolumes"].as_array().unwrap();
     assert_eq!(volumes.len(), 3);
@@ -132,10 +141,7 @@ async fn what_a_creation_names_must_exist() {
         let refused = site.done("POST", MACHINES, &json!({ "params": wanted })).await;
         assert_eq!(refused.code(), "SYS.1007", "{field}: {}", refused.text);
     }
-    for tag in [
-        "pciDevice::634b48a7bca139d9944a0f95b0c2dddf",
-        "vmCpuPinning::1:3",
-    ] {
+    for tag in ["pciDevice::634b48a7bca139d9944a0f95b0c2dddf", "vmCpuPinning::1:3"] {
         let body = json!({ "params": site.wanted("lost"), "systemTags": [tag] });
         let refused = site.done("POST", MACHINES, &body).await;
         assert_eq!(refused.code(), "SYS.1013", "{tag}: {}", refused.text);
@@ -189,7 +195,11 @@ async fn a_machine_is_destroyed_recovered_and_expunged() {
     let site = Site::new().await;
     let uuid = site.running("web").await;
     let destroyed = site
-        .done("DELETE", &format!("{}?deleteMode=Permissive", machine(&uuid)), &Value::Null)
+        .done(
+            "DELETE",
+            &format!("{}?deleteMode=Permissive", machine(&uuid)),
+            &Value::Null,
+        )
         .await;
     assert_eq!(destroyed.good(), json!({}));
     let refused = site.act(&uuid, "startVmInstance", json!({})).await;
@@ -213,7 +223,11 @@ async fn a_machine_is_destroyed_recovered_and_expunged() {
 async fn destroying_what_is_absent_succeeds_if_its_uuid_is_one() {
     let site = Site::new().await;
     let absent = site
-        .done("DELETE", &machine("0123456789abcdef0123456789abcdef"), &Value::Null)
+        .done(
+            "DELETE",
+            &machine("0123456789abcdef0123456789abcdef"),
+            &Value::Null,
+        )
         .await;
     assert_eq!(absent.good(), json!({}));
     let empty = site
@@ -283,8 +297,13 @@ async fn the_machines_of_others_do_not_exist() {
         .done_as(&stranger, "PUT", &actions(&uuid), &json!({"stopVmInstance": {}}))
         .await;
     assert_eq!(refused.code(), "SYS.1003");
-    let accepted = site.call("PUT", &actions(&uuid), &json!({"stopVmInstance": {}})).await;
+    let accepted = site
+        .call("PUT", &actions(&uuid), &json!({"stopVmInstance": {}}))
+        .await;
     let location = support::location_of(&accepted);
     let peeked = site.call_as(&stranger, "GET", &location, &Value::Null).await;
-    assert_eq!((peeked.status, peeked.text.as_str()), (404, "the job has been expired"));
+    assert_eq!(
+        (peeked.status, peeked.text.as_str()),
+        (404, "the job has been expired")
+    );
 }

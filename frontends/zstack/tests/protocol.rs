@@ -12,13 +12,10 @@ mod support;
 
 use std::time::Duration;
 
-use babelvisor_core::jobs::HookEncoder as _;
 use babelvisor_core::model::{JobId, Role};
 use babelvisor_zstack::{Settings, Strictness, Zstack};
 use serde_json::{Value, json};
-use support::{
-    LOGIN, MACHINES, Site, USER, actions, documented, location_of, machine, password_of, sha512,
-};
+use support::{LOGIN, MACHINES, Site, USER, actions, documented, location_of, machine, password_of, sha512};
 
 const ABSENT: &str = "0123456789abcdef0123456789abcdef";
 
@@ -36,9 +33,17 @@ async fn login_takes_both_spellings_and_the_digest_in_any_case() {
         documented("LogInByAccount", &answer);
         let session = answer["inventory"]["uuid"].as_str().unwrap();
         assert_eq!(session.len(), 32);
-        assert_eq!(answer["inventory"]["accountUuid"], answer["inventory"]["userUuid"]);
-        site.call_as(session, "GET", &format!("{}/console-addresses", machine(ABSENT)), &Value::Null)
-            .await;
+        assert_eq!(
+            answer["inventory"]["accountUuid"],
+            answer["inventory"]["userUuid"]
+        );
+        site.call_as(
+            session,
+            "GET",
+            &format!("{}/console-addresses", machine(ABSENT)),
+            &Value::Null,
+        )
+        .await;
     }
 }
 
@@ -114,8 +119,16 @@ async fn a_session_lives_as_long_as_it_is_used() {
 async fn the_header_is_asked_for_in_plain_text() {
     let site = Site::new().await;
     for (method, target, body) in [
-        ("GET", format!("{}/console-addresses", machine(ABSENT)), String::new()),
-        ("POST", MACHINES.to_owned(), json!({ "params": site.wanted("web") }).to_string()),
+        (
+            "GET",
+            format!("{}/console-addresses", machine(ABSENT)),
+            String::new(),
+        ),
+        (
+            "POST",
+            MACHINES.to_owned(),
+            json!({ "params": site.wanted("web") }).to_string(),
+        ),
         ("DELETE", machine(ABSENT), String::new()),
         ("GET", format!("/zstack/v1/api-jobs/{ABSENT}"), String::new()),
     ] {
@@ -190,13 +203,21 @@ async fn a_job_has_the_uuid_that_the_client_chose() {
     let other = json!({ "params": site.wanted("other") }).to_string();
     let other = site.send("POST", MACHINES, &headers, &other).await;
     assert_eq!(other.status, 400, "{}", other.text);
-    assert!(other.text.starts_with("Invalid header[X-Job-UUID]"), "{}", other.text);
+    assert!(
+        other.text.starts_with("Invalid header[X-Job-UUID]"),
+        "{}",
+        other.text
+    );
 
     for wrong in ["abc", "d0345d3d-dcae-485f-8170-572b15a2b581", ""] {
         let headers = [("authorization", oauth.as_str()), ("x-job-uuid", wrong)];
         let refused = site.send("POST", MACHINES, &headers, &body).await;
         assert_eq!(refused.status, 400, "{wrong}");
-        assert!(refused.text.starts_with("Invalid header[X-Job-UUID]"), "{}", refused.text);
+        assert!(
+            refused.text.starts_with("Invalid header[X-Job-UUID]"),
+            "{}",
+            refused.text
+        );
     }
     let letters = "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
     let headers = [("authorization", oauth.as_str()), ("x-job-uuid", letters)];
@@ -210,7 +231,10 @@ async fn a_job_that_is_not_there_is_404_in_plain_text() {
     let site = Site::new().await;
     for uuid in [ABSENT, "nonsense"] {
         let answer = site.get(&format!("/zstack/v1/api-jobs/{uuid}")).await;
-        assert_eq!((answer.status, answer.text.as_str()), (404, "the job has been expired"));
+        assert_eq!(
+            (answer.status, answer.text.as_str()),
+            (404, "the job has been expired")
+        );
     }
 }
 
@@ -240,7 +264,10 @@ async fn an_action_is_named_by_the_key_of_the_body() {
     let no_key = site.call("PUT", &actions(&uuid), &json!({})).await;
     assert_eq!(
         no_key.text,
-        format!("the body doesn't contain action mapping to the URL[{}]", actions(&uuid))
+        format!(
+            "the body doesn't contain action mapping to the URL[{}]",
+            actions(&uuid)
+        )
     );
     let repeated = json!({"startVmInstance": {"uuid": uuid, "sessionId": "x", "systemTags": null}});
     let answer = site.done("PUT", &actions(&uuid), &repeated).await;
@@ -262,7 +289,10 @@ async fn what_is_unknown_is_told_apart() {
         .call("PUT", &actions(ABSENT), &json!({"setVmRDP": {"enable": true}}))
         .await;
     assert_eq!(not_built.code(), "SYS.1014");
-    assert_eq!(not_built.details(), "the operation SetVmRDP is not implemented yet");
+    assert_eq!(
+        not_built.details(),
+        "the operation SetVmRDP is not implemented yet"
+    );
 }
 
 #[tokio::test]
@@ -274,8 +304,14 @@ async fn a_client_that_asks_is_told_the_class_of_every_object() {
     site.end_of(&site.session, &accepted).await.good();
     let oauth = format!("OAuth {}", site.session);
     let headers = [("authorization", oauth.as_str()), ("x-json-schema", "true")];
-    let answer = site.send("GET", &location_of(&accepted), &headers, "").await.good();
-    assert_eq!(answer["schema"]["inventory"], "org.zstack.header.vm.VmInstanceInventory");
+    let answer = site
+        .send("GET", &location_of(&accepted), &headers, "")
+        .await
+        .good();
+    assert_eq!(
+        answer["schema"]["inventory"],
+        "org.zstack.header.vm.VmInstanceInventory"
+    );
     assert_eq!(
         answer["schema"]["inventory.vmNics[0]"],
         "org.zstack.header.vm.VmNicInventory"
@@ -314,7 +350,10 @@ async fn who_may_only_look_changes_nothing() {
     site.account("viewer", "home", Role::Viewer, None).await;
     let viewer = site.log_in("viewer").await;
     let uuid = site.running("web").await;
-    for body in [json!({"stopVmInstance": {}}), json!({"updateVmInstance": {"name": "x"}})] {
+    for body in [
+        json!({"stopVmInstance": {}}),
+        json!({"updateVmInstance": {"name": "x"}}),
+    ] {
         let refused = site.done_as(&viewer, "PUT", &actions(&uuid), &body).await;
         assert_eq!(refused.code(), "ID.1002", "{}", refused.text);
     }
@@ -351,11 +390,19 @@ async fn a_web_hook_is_told_what_a_poll_would_answer() {
         let accepted = site.send("POST", MACHINES, &headers, &body).await;
         let polled = site.end_of(&site.session, &accepted).await;
         let id: JobId = uuid.parse().unwrap();
-        let ended = site.core.poll(Some(&support::administrator()), id).await.unwrap().unwrap();
+        let ended = site
+            .core
+            .poll(Some(&support::administrator()), id)
+            .await
+            .unwrap()
+            .unwrap();
         let message = hooks.encode(&ended).await.unwrap();
         assert_eq!(header(&message, "X-Job-UUID").as_deref(), Some(uuid));
         assert_eq!(header(&message, "X-Job-Success").as_deref(), Some(expected));
-        assert_eq!(serde_json::from_slice::<Value>(&message.body).unwrap(), polled.body);
+        assert_eq!(
+            serde_json::from_slice::<Value>(&message.body).unwrap(),
+            polled.body
+        );
         call["imageUuid"] = json!(ABSENT);
     }
 }
@@ -369,7 +416,11 @@ async fn a_web_hook_that_the_site_does_not_allow_is_refused_at_once() {
         let body = json!({ "params": site.wanted("web") }).to_string();
         let refused = site.send("POST", MACHINES, &headers, &body).await;
         assert_eq!(refused.status, 400, "{address}: {}", refused.text);
-        assert!(refused.text.starts_with("Invalid header[X-Web-Hook]"), "{}", refused.text);
+        assert!(
+            refused.text.starts_with("Invalid header[X-Web-Hook]"),
+            "{}",
+            refused.text
+        );
     }
     assert!(site.core.now().vms.is_empty());
 }

@@ -1,11 +1,13 @@
-//! The console: where it is.
+//! The console: where it is, and its password.
 
 use babelvisor_core::Error;
-use babelvisor_core::model::GraphicsKind;
+use babelvisor_core::model::{GraphicsKind, VmChange};
+use babelvisor_core::secret::Secret;
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::decode::Call;
+use crate::operations::Started;
 use crate::{Zstack, encode};
 
 /// VNC has no room for more, and every byte counts there.
@@ -37,4 +39,32 @@ pub(super) async fn address(zstack: &Zstack, call: &Call) -> Result<Bytes, Error
         "protocol": protocol,
         "success": true,
     }))
+}
+
+/// `SetVmConsolePassword`.
+pub(super) async fn set_password(zstack: &Zstack, call: &Call) -> Result<Started, Error> {
+    let vm = zstack.vm_in(call, "uuid").await?;
+    let password = call.body.get("consolePassword").and_then(Value::as_str);
+    let password = password.unwrap_or_default();
+    check_password(password)?;
+    let password = Some(zstack.core.seal(&Secret::new(password))?);
+    super::change(zstack, call, vm.id, vec![VmChange::ConsolePassword { password }]).await
+}
+
+/// `DeleteVmConsolePassword`.
+pub(super) async fn delete_password(zstack: &Zstack, call: &Call) -> Result<Started, Error> {
+    let vm = zstack.vm_in(call, "uuid").await?;
+    let change = VmChange::ConsolePassword { password: None };
+    super::change(zstack, call, vm.id, vec![change]).await
+}
+
+/// `GetVmConsolePassword`, under both names that clients read; without a password there is no member.
+pub(super) async fn password(zstack: &Zstack, call: &Call) -> Result<Bytes, Error> {
+    let vm = zstack.vm_in(call, "uuid").await?;
+    let Some(sealed) = &vm.record.console_password else {
+        return Ok(encode::nothing());
+    };
+    let password = zstack.core.open(sealed)?;
+    let password = password.expose();
+    encode::json_of(&json!({ "password": password, "consolePassword": password }))
 }

@@ -22,7 +22,9 @@ pub(super) async fn create(zstack: &Zstack, call: &Call) -> Result<Started, Erro
     let image = ImageId(call.needed_id("imageUuid", ImageId::NOUN)?);
     let image = zstack.entry::<Image>(call, "imageUuid", image).await?;
     let flavor = FlavorId(call.needed_id("instanceOfferingUuid", FlavorId::NOUN)?);
-    let flavor = zstack.entry::<Flavor>(call, "instanceOfferingUuid", flavor).await?;
+    let flavor = zstack
+        .entry::<Flavor>(call, "instanceOfferingUuid", flavor)
+        .await?;
     offered("instanceOfferingUuid", &flavor.name, flavor.enabled)?;
     offered("imageUuid", &image.name, image.usable())?;
     if let Some("ApplianceVm") = call.text("type") {

@@ -1,6 +1,6 @@
 //! Destroy, recover, expunge: into the trash, out of it, and away for good.
 
-use babelvisor_core::command::{Command, DeleteVm, TrashVm};
+use babelvisor_core::command::{Command, DeleteVm};
 use babelvisor_core::model::{Vm, VmId};
 use babelvisor_core::{Error, ErrorKind};
 use serde_json::json;
@@ -22,10 +22,9 @@ pub(super) async fn destroy(zstack: &Zstack, call: &Call) -> Result<Started, Err
     if vm.record.trashed_at.is_some() {
         return done();
     }
-    let command = Command::TrashVm(TrashVm { vm: vm.id });
     let job = zstack
         .core
-        .submit(&call.caller, command, call.options.clone())
+        .trash_vm(&call.caller, vm.id, call.options.clone())
         .await?;
     Ok(Started::Job(Box::new(job)))
 }
@@ -34,13 +33,7 @@ pub(super) async fn destroy(zstack: &Zstack, call: &Call) -> Result<Started, Err
 pub(super) async fn recover(zstack: &Zstack, call: &Call) -> Result<Started, Error> {
     let vm = zstack.vm_in(call, "uuid").await?;
     destroyed(&vm)?;
-    let vm = zstack
-        .core
-        .annotate(&call.caller, vm.id, |record| {
-            record.trashed_at = None;
-            Ok(())
-        })
-        .await?;
+    let vm = zstack.core.recover_vm(&call.caller, vm.id).await?;
     Ok(Started::Done(zstack.vm_value(&vm)?))
 }
 

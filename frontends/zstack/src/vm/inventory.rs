@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use babelvisor_core::Error;
 use babelvisor_core::inventory::Snapshot;
 use babelvisor_core::model::{
-    AddressRange, BackendId, Disk, Image, Network, NetworkId, Nic, PoolId, Timestamp, Vm, VolumeFormat, VolumeId,
+    AddressRange, BackendId, Disk, Image, Network, NetworkId, Nic, PoolId, Timestamp, Vm, VolumeFormat,
+    VolumeId,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -224,7 +225,9 @@ impl Zstack {
             ip: ip.map(ToString::to_string),
             mac: nic.mac.clone(),
             netmask: range.map(|range| range.netmask().to_string()),
-            gateway: range.and_then(|range| range.gateway).map(|gateway| gateway.to_string()),
+            gateway: range
+                .and_then(|range| range.gateway)
+                .map(|gateway| gateway.to_string()),
             internal_name: nic.target.clone(),
             device_id: nic.slot,
             create_date: self.date(vm.record.first_seen),
@@ -238,7 +241,11 @@ impl Zstack {
             return Vec::new();
         };
         let root = root_disk(&facts.disks);
-        let data = facts.disks.iter().enumerate().filter(|(place, _)| Some(*place) != root);
+        let data = facts
+            .disks
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| Some(*place) != root);
         let ordered = root
             .and_then(|place| facts.disks.get(place))
             .into_iter()
@@ -261,7 +268,10 @@ impl Zstack {
         root: bool,
         device: u32,
     ) -> VolumeInventory {
-        let record = disk.volume.as_ref().and_then(|place| now.volume_at(backend, place));
+        let record = disk
+            .volume
+            .as_ref()
+            .and_then(|place| now.volume_at(backend, place));
         let kind = if root { "Root" } else { "Data" };
         let named = record.map(|record| record.display_name.clone());
         let name = named.filter(|name| !name.is_empty()).unwrap_or_else(|| {
@@ -309,7 +319,9 @@ impl Zstack {
 /// What its volumes' records and its networks' ranges are, as one number: neither is told by the inventory's own
 /// counters.
 fn around(now: &Snapshot, vm: &Vm) -> u64 {
-    let Some(facts) = vm.facts.as_deref() else { return 0 };
+    let Some(facts) = vm.facts.as_deref() else {
+        return 0;
+    };
     let mut hasher = DefaultHasher::new();
     for place in facts.disks.iter().filter_map(|disk| disk.volume.as_ref()) {
         let record = now.volume_at(&facts.backend, place);

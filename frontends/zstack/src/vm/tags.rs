@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use babelvisor_core::layers::{ConsoleChoice, CreateRequest, NicRequest};
 use babelvisor_core::model::{
-    AffinityGroup, AffinityGroupId, GraphicsKind, NetworkId, Tag, TagResource, TenantId, VmId,
+    AffinityGroup, AffinityGroupId, GraphicsKind, NetworkId, Tag, TagResource, TenantId, Vm, VmId,
 };
 use babelvisor_core::secret::Secret;
 use babelvisor_core::{Error, ErrorKind};
@@ -72,7 +72,9 @@ fn invalid(tag: &str, why: impl std::fmt::Display) -> Error {
 /// `InvalidInput`, `NotFound`, `Unsupported`, naming the tag.
 pub(super) async fn apply(zstack: &Zstack, call: &Call, request: &mut CreateRequest) -> Result<(), Error> {
     for tag in &call.system_tags {
-        let Some((known, value)) = known(tag) else { continue };
+        let Some((known, value)) = known(tag) else {
+            continue;
+        };
         let value = value.trim();
         match known {
             Known::AffinityGroup => {
@@ -148,12 +150,47 @@ pub(super) async fn keep(zstack: &Zstack, call: &Call, vm: VmId, tenant: &Tenant
     Ok(())
 }
 
+/// Fixes the address of a machine on a network: the tag that the original has for it.
+pub(super) async fn fix_address(
+    zstack: &Zstack,
+    call: &Call,
+    vm: &Vm,
+    network: NetworkId,
+    ip: IpAddr,
+) -> Result<(), Error> {
+    free_address(zstack, call, vm, network).await?;
+    let text = format!("{}{ip}", fixed(network));
+    let tag = Tag::new(TagResource::of(vm.id), text, true, Some(vm.record.tenant.clone()));
+    zstack.core.add_entry(&call.caller, tag).await.map(|_| ())
+}
+
+/// Forgets the fixed address of a machine on a network, if there is one.
+pub(super) async fn free_address(
+    zstack: &Zstack,
+    call: &Call,
+    vm: &Vm,
+    network: NetworkId,
+) -> Result<(), Error> {
+    let now = zstack.core.now();
+    let prefix = fixed(network);
+    let resource = TagResource::of(vm.id);
+    let old = now
+        .tags_of(&resource)
+        .filter(|tag| tag.system && tag.text.starts_with(&prefix));
+    for tag in old {
+        zstack.core.remove_entry::<Tag>(&call.caller, tag.id).await?;
+    }
+    Ok(())
+}
+
+/// How the tag of a fixed address on `network` begins.
+fn fixed(network: NetworkId) -> String {
+    format!("staticIp::{}::", network.simple())
+}
+
 /// Whether a tag holds what nobody may read again.
 fn secret(tag: &str) -> bool {
-    matches!(
-        known(tag),
-        Some((Known::ConsolePassword | Known::UserData, _))
-    )
+    matches!(known(tag), Some((Known::ConsolePassword | Known::UserData, _)))
 }
 
 fn first(tag: &str) -> &str {

@@ -2,7 +2,6 @@
 //! job. `0` for a size leaves it as it is.
 
 use babelvisor_core::Error;
-use babelvisor_core::command::ChangeVm;
 use babelvisor_core::model::{Flavor, FlavorId, Vm, VmChange};
 use serde_json::Value;
 
@@ -18,7 +17,9 @@ pub(super) async fn update(zstack: &Zstack, call: &Call) -> Result<Started, Erro
     // Empty text takes a description away.
     let description = call.body.get("description").and_then(Value::as_str);
     let network = call.id("defaultL3NetworkUuid", "network")?;
-    let network = network.map(|id| zstack.network("defaultL3NetworkUuid", id)).transpose()?;
+    let network = network
+        .map(|id| zstack.network("defaultL3NetworkUuid", id))
+        .transpose()?;
     let platform = call.text("platform");
     let changes = sizes(&vm, size(call, "cpuNum")?, size(call, "memorySize")?)?;
     let job = submit(zstack, call, &vm, changes).await?;
@@ -114,11 +115,5 @@ async fn submit(
     if changes.is_empty() {
         return Ok(None);
     }
-    super::change(zstack, call, ChangeVm {
-        vm: vm.id,
-        changes,
-        volume: None,
-    })
-    .await
-    .map(Some)
+    super::change(zstack, call, vm.id, changes).await.map(Some)
 }

@@ -204,7 +204,10 @@ impl Site {
     pub async fn log_in(&self, name: &str) -> String {
         let body = json!({"logInByAccount": {"accountName": name, "password": sha512(&password_of(name))}});
         let answer = self.send("PUT", LOGIN, &[], &body.to_string()).await.good();
-        answer["inventory"]["uuid"].as_str().expect("a session").to_owned()
+        answer["inventory"]["uuid"]
+            .as_str()
+            .expect("a session")
+            .to_owned()
     }
 
     /// A call as [`USER`].
@@ -214,8 +217,15 @@ impl Site {
 
     pub async fn call_as(&self, session: &str, method: &str, target: &str, body: &Value) -> Answer {
         let oauth = format!("OAuth {session}");
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let headers = [("authorization", oauth.as_str()), ("content-type", "application/json")];
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let headers = [
+            ("authorization", oauth.as_str()),
+            ("content-type", "application/json"),
+        ];
         self.send(method, target, &headers, &body).await
     }
 
@@ -266,7 +276,9 @@ impl Site {
 
     /// Creates a machine and waits until it runs. Returns its inventory.
     pub async fn created(&self, parameters: Value) -> Value {
-        let answer = self.done("POST", MACHINES, &json!({ "params": parameters })).await;
+        let answer = self
+            .done("POST", MACHINES, &json!({ "params": parameters }))
+            .await;
         answer.good()["inventory"].clone()
     }
 
@@ -341,7 +353,9 @@ async fn seed(core: &Core, backend: &BackendId, network: String) -> Catalogue {
     let debian = core.add_entry(&caller, image("debian", ImageKind::Disk)).await;
     let iso = core.add_entry(&caller, image("installer", ImageKind::Iso)).await;
     let small = core.add_entry(&caller, Flavor::new("small", 1, GIB, None)).await;
-    let large = core.add_entry(&caller, Flavor::new("large", 2, 2 * GIB, None)).await;
+    let large = core
+        .add_entry(&caller, Flavor::new("large", 2, 2 * GIB, None))
+        .await;
     let disk = core
         .add_entry(&caller, DiskOffering::new("five", 5 * GIB, None))
         .await;

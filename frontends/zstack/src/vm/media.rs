@@ -46,7 +46,7 @@ pub(super) async fn detach(zstack: &Zstack, call: &Call) -> Result<Started, Erro
         let id = id.ok_or_else(|| crate::error::no_resource("isoUuid", ImageId::NOUN, text))?;
         let image = zstack.entry::<Image>(call, "isoUuid", id).await?;
         let native = source(&image, &vm);
-        if !inserted(&vm).any(|medium| Some(medium) == native) {
+        if !inserted(&vm).any(|medium| native.is_some_and(|native| holds(medium, native))) {
             // The drive holds another one.
             return Ok(Started::Done(zstack.vm_value(&vm)?));
         }
@@ -65,7 +65,7 @@ pub(super) async fn candidates(zstack: &Zstack, call: &Call) -> Result<Bytes, Er
     let tenant = query::scope(&call.caller);
     let images = world.now().images.values().filter(|image| {
         let fits = image.kind == ImageKind::Iso && image.usable() && image.seen_by(tenant);
-        fits && source(image, &vm).is_some_and(|native| !inserted(&vm).any(|medium| medium == native))
+        fits && source(image, &vm).is_some_and(|native| !inserted(&vm).any(|medium| holds(medium, native)))
     });
     Ok(encode::inventories(
         images.map(|image| world.show(&IMAGE, Row::Image(image))),
@@ -90,6 +90,15 @@ pub(super) async fn machines(zstack: &Zstack, call: &Call) -> Result<Bytes, Erro
     });
     let encoded = fitting.map(|vm| zstack.vm_json(&now, vm));
     Ok(encode::inventories(encoded.collect::<Result<Vec<_>, _>>()?, None))
+}
+
+/// Whether a drive holds the volume with this key. A backend may write one volume in several ways, as a path or as
+/// pool and name; the name comes last in all of them.
+fn holds(medium: &str, native: &str) -> bool {
+    fn name(key: &str) -> &str {
+        key.rsplit('/').next().unwrap_or(key)
+    }
+    medium == native || name(medium) == name(native)
 }
 
 /// What is in the optical drives of `vm`.

@@ -365,7 +365,6 @@ impl JobContext {
     ///
     /// # Errors
     /// `Internal` for more than [`MOST_RESULT`] bytes.
-    #[allow(dead_code, reason = "commands that have a result come to use it")]
     pub(super) fn set_result(&mut self, result: serde_json::Value) -> Result<()> {
         check_size("the job's result", &result, MOST_RESULT)?;
         self.result = Some(result);
@@ -378,19 +377,16 @@ impl JobContext {
     }
 
     /// Says how far the whole job has come, 0 to 99; what is less than before is ignored.
-    #[allow(dead_code, reason = "commands of many steps come to use it")]
     pub(super) fn progress(&self, percent: u8) {
         self.progress.reach(percent);
     }
 
     /// What the following steps' backend calls report (each 0 to 100) is the part from `from` to `to` of the whole.
-    #[allow(dead_code, reason = "commands of many steps come to use it")]
     pub(super) fn weigh(&self, from: u8, to: u8) {
         self.progress.weigh(from, to);
     }
 
     /// The client for addresses that users name.
-    #[allow(dead_code, reason = "fetching an image comes to use it")]
     pub(super) fn outbound(&self) -> &Outbound {
         &self.outbound
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::backend::ProgressSink;
 use crate::store::{Claim, Store};
 
-/// How long one written figure stands before the next.
+/// How long it is from a report to its figure in the store, and from one figure to the next.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A running job's progress. It never goes back, and reaches 100 only by the job's success.
@@ -68,15 +68,22 @@ impl ProgressSink for Progress {
     }
 }
 
-/// Writes the newest figure until the job is let go of.
+/// Writes the newest figure now and then, until the job is let go of. What is over at once costs no write.
 async fn write(store: Arc<dyn Store>, claim: Claim, mut percent: watch::Receiver<u8>) {
     percent.mark_changed();
     while percent.changed().await.is_ok() {
+        let pause = tokio::time::sleep(PAUSE);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                more = percent.changed() => if more.is_err() { return },
+            }
+        }
         let now = *percent.borrow_and_update();
         if let Err(error) = store.progress(&claim, now).await {
             tracing::debug!(job = %claim.job, %error, "progress could not be stored");
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -32,7 +32,11 @@ pub(super) async fn create_vm(context: &mut JobContext, create: &CreateVm) -> Re
         };
         let make =
             |backend: Arc<dyn Backend>, call| async move { backend.create_volume(&call, volume).await };
+        // Copying disks is what takes time.
+        let come = |volumes: usize| u8::try_from(volumes * 90 / create.spec.volumes.len()).unwrap_or(90);
+        context.weigh(come(place), come(place + 1));
         disks.push(context.step(&format!("volume-{place}"), Some(undo), make).await?);
+        context.progress(come(place + 1));
     }
     let seed = match (&create.spec.guest, create.spec.volumes.first()) {
         (Some(setup), Some(root)) => {

@@ -20,6 +20,7 @@ mod images;
 mod life;
 mod log;
 mod lookups;
+mod meta;
 mod network;
 mod operations;
 mod people;

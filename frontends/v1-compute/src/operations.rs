@@ -13,7 +13,9 @@ use crate::call::Call;
 use crate::decode;
 use crate::encode::Data;
 use crate::error::Fault;
-use crate::{auth, cloud, console, groups, images, life, log, lookups, network, people, storage, trash};
+use crate::{
+    auth, cloud, console, groups, images, life, log, lookups, meta, network, people, storage, trash,
+};
 
 /// What a function of a row returns.
 pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Result<Data, Fault>> + Send + 'a>>;
@@ -66,6 +68,7 @@ const TABLES: &[&[Row]] = &[
     trash::ROWS,
     groups::ROWS,
     people::ROWS,
+    meta::ROWS,
     cloud::ROWS,
     console::ROWS,
     log::ROWS,

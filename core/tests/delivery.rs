@@ -20,6 +20,7 @@ use babelvisor_core::layers::SubmitOptions;
 use babelvisor_core::model::{Caller, Hook, JobId, JobState, Polled};
 use babelvisor_core::outbound::{AllowList, Outbound, OutboundSettings};
 use babelvisor_core::{ErrorKind, Result};
+use babelvisor_memory::{Delay, Method};
 use receiver::Receiver;
 use serde_json::json;
 use support::{Gateway, Site, admin};
@@ -177,5 +178,35 @@ fn a_hook_is_told_of_a_creation_by_the_gateway_that_took_its_job_over() {
         let ended = heir.core.wait(job.id, SOON).await.unwrap();
         assert_eq!(ended.state, JobState::Succeeded);
         deliverer.abort();
+    });
+}
+
+#[test]
+fn a_creation_that_takes_long_says_how_far_it_has_come() {
+    let site = site();
+    site.hypervisor().set_delay(Method::Define, Delay::Fixed(3000));
+    let gateway = site.gateway();
+    gateway.run(async {
+        let (core, caller) = (&gateway.core, admin());
+        let request = gateway.request("web");
+        let (_, job) = core
+            .create_vm(&caller, request, SubmitOptions::QUEUE)
+            .await
+            .unwrap();
+        let until = Instant::now() + SOON;
+        loop {
+            let now = core.job(&caller, job.id).await.unwrap();
+            if now.progress == 90 {
+                assert_eq!(now.state, JobState::Running);
+                break;
+            }
+            assert_eq!(now.progress, 0, "the disk is nine tenths of the work");
+            assert!(
+                Instant::now() < until && !now.state.ended(),
+                "no progress was seen"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(core.wait_for_success(job.id, SOON).await.unwrap().progress, 100);
     });
 }

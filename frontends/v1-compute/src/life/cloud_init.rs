@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::Fault;
 
 /// Under which name they are recorded, sealed: they hold passwords.
-pub(super) const RECORDED: &str = "compute.cloud_init_data";
+pub(crate) const RECORDED: &str = "compute.cloud_init_data";
 
 /// What stands in `user_data` under a name of the product's own → what guests call it. `{"value": x}` is x.
 const NAMES: [(&str, &[&str], &str); 8] = [

@@ -2,7 +2,7 @@
 //! beyond the printed example (addresses of the host, the console's password in clear on request).
 
 use babelvisor_core::inventory::Snapshot;
-use babelvisor_core::model::{Firmware, GraphicsKind, Nic, Vm, VmFacts};
+use babelvisor_core::model::{Firmware, GraphicsKind, MediumKind, Nic, Vm, VmFacts};
 use babelvisor_core::secret::Secret;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -216,8 +216,8 @@ pub(crate) fn encode(vm: &Vm, view: &View<'_>) -> serde_json::Result<Vec<u8>> {
             _ => "off",
         },
         interfaces: devices::interfaces(vm, view.port_group),
-        cdrom: drive("cdrom"),
-        floppy: drive("floppy"),
+        cdrom: drive(MediumKind::Cdrom),
+        floppy: drive(MediumKind::Floppy),
         disks: facts
             .map(|facts| devices::disks(view.now, vm, facts))
             .unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use babelvisor_core::inventory::Snapshot;
 use babelvisor_core::model::{
-    BootDevice, Disk, GraphicsKind, Image, Nic, RemovableMedium, Vm, VmFacts, VolumeId,
+    BootDevice, Disk, GraphicsKind, Image, MediumKind, Nic, RemovableMedium, Vm, VmFacts, VolumeId,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -166,9 +166,9 @@ pub(super) fn video(facts: &VmFacts) -> Vec<ShownVideo<'_>> {
 }
 
 /// The first drive of a kind, as an object that is empty where there is no medium in it.
-pub(super) fn drive(now: &Snapshot, vm: &Vm, facts: &VmFacts, kind: &str) -> Map<String, Value> {
+pub(super) fn drive(now: &Snapshot, vm: &Vm, facts: &VmFacts, kind: MediumKind) -> Map<String, Value> {
     let mut shown = Map::new();
-    let drive = facts.removable.iter().find(|drive| drive.kind == kind);
+    let drive = super::media::drive(vm, facts, kind);
     if let Some(RemovableMedium {
         source: Some(source), ..
     }) = drive

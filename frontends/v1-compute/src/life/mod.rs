@@ -11,15 +11,19 @@
 
 mod batch;
 mod belonging;
-mod cloud_init;
+pub(crate) mod cloud_init;
 mod counts;
 mod create;
-mod details;
+pub(crate) mod details;
 mod devices;
+pub(crate) mod disk;
 pub(crate) mod entry;
 mod filter;
+mod hardware;
 mod inspect;
+mod interface;
 mod list;
+mod media;
 mod power;
 mod removal;
 mod request;
@@ -81,4 +85,25 @@ pub(crate) const ROWS: &[Row] = &[
     row!("compute.batch_restore", batch_power),
     row!("compute.delete", delete),
     row!("compute.batch_delete", batch_delete),
+    row!("compute.vcpu_set", vcpu_set),
+    row!("compute.vmemory_set", vmemory_set),
+    row!("compute.balloon_set", balloon_set),
+    row!("compute.bootorder_set", bootorder_set),
+    row!("compute.graphics_password_set", graphics_password_set),
+    row!("compute.video_attach", video_attach),
+    row!("compute.video_detach", video_detach),
+    row!("compute.video_edit", video_edit),
+    row!("compute.cdrom_attach", cdrom_attach),
+    row!("compute.cdrom_detach", cdrom_detach),
+    row!("compute.floppy_attach", floppy_attach),
+    row!("compute.floppy_detach", floppy_detach),
+    row!("compute.disk_attach", disk_attach),
+    row!("compute.disk_update", disk_update),
+    row!("compute.disk_detach", disk_detach),
+    row!("compute.interface_attach", interface_attach),
+    row!("compute.modify_network", modify_network),
+    row!("compute.interface_detach", interface_detach),
+    row!("compute.interface_mac_update", interface_mac_update),
+    row!("compute.interface_setqos", interface_setqos),
+    row!("compute.ip_mac_bind_update", ip_mac_bind_update),
 ];

@@ -1,0 +1,400 @@
+//! What is not about a machine's devices or power: groups, people, settings, log, screen.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use babelvisor_core::model::Role;
+use serde_json::{Value, json};
+use support::{ADMIN, Answer, Client, Site, USER};
+
+const GROUPS: &str = "/v1/compute/group";
+
+/// What names a machine of the tenant `home` in a body.
+fn identity(uuid: &str) -> Value {
+    json!({"cluster_uuid": "", "tenant": "", "compute_uuid": uuid, "compute_name": "guest"})
+}
+
+/// An identifier with more members.
+fn with(uuid: &str, more: Value) -> Value {
+    let mut body = identity(uuid);
+    let members = more.as_object().expect("members").clone();
+    body.as_object_mut().unwrap().extend(members);
+    body
+}
+
+async fn create(site: &Site, name: &str, parent: Option<&str>) -> Answer {
+    let body = json!({"cluster_uuid": site.cluster(), "tenant": "home", "group_name": name, "parent_group": parent});
+    site.post(&format!("{GROUPS}/create"), &body).await
+}
+
+async fn group(site: &Site, name: &str, parent: Option<&str>) -> String {
+    let made = create(site, name, parent).await.good();
+    made["Metadata"]["UUID"].as_str().unwrap().to_owned()
+}
+
+async fn inspect(site: &Site, uuid: &str) -> Answer {
+    let target = format!("{GROUPS}/inspect?cluster_uuid={}&tenant=home&group_uuid={uuid}", site.cluster());
+    site.get(&target).await
+}
+
+/// The uuid of the default group, as the tree shows it.
+async fn default_group(site: &Site) -> String {
+    let target = format!("{GROUPS}/tree?cluster_uuid={}&tenant=home", site.cluster());
+    let tree = site.get(&target).await.good();
+    assert_eq!(tree["list"][0]["Children"][0]["Name"], "default");
+    tree["list"][0]["Children"][0]["UUID"].as_str().unwrap().to_owned()
+}
+
+async fn put(site: &Site, machine: &str, group: &str) -> Answer {
+    site.post("/v1/compute/meta/set", &with(machine, json!({"object_group": group}))).await
+}
+
+#[tokio::test]
+async fn a_group_is_made_shown_renamed_and_deleted() {
+    let site = Site::open().await;
+    let made = create(&site, "test", None).await.good();
+    assert_eq!((&made["Metadata"]["Name"], &made["Depth"]), (&json!("test"), &json!(1)));
+    assert_eq!((&made["Children"], &made["Refs"]), (&Value::Null, &Value::Null));
+    let uuid = made["Metadata"]["UUID"].as_str().unwrap();
+    let body = json!({"tenant": "home", "group_uuid": uuid, "group_name": "better"});
+    site.post(&format!("{GROUPS}/update"), &body).await.good();
+    site.post(&format!("{GROUPS}/update"), &json!({"group_uuid": uuid})).await.good();
+    assert_eq!(inspect(&site, uuid).await.good()["Metadata"]["Name"], "better");
+    site.post(&format!("{GROUPS}/delete"), &json!({"group_uuid": uuid})).await.good();
+    inspect(&site, uuid).await.bad(22001);
+}
+
+#[tokio::test]
+async fn names_are_unique_among_siblings_and_default_is_taken_at_the_top() {
+    let site = Site::open().await;
+    let top = group(&site, "test", None).await;
+    create(&site, "test", None).await.bad(22002);
+    create(&site, "default", None).await.bad(22002);
+    let below = group(&site, "test", Some(&top)).await;
+    group(&site, "default", Some(&top)).await;
+    let body = json!({"group_uuid": below, "group_name": "default"});
+    site.post(&format!("{GROUPS}/update"), &body).await.bad(22002);
+    site.post(&format!("{GROUPS}/move"), &json!({"group_uuid": below, "parent_group": ""})).await.bad(22002);
+    create(&site, "", None).await.bad(10001);
+}
+
+#[tokio::test]
+async fn groups_nest_five_deep_whichever_way_they_get_there() {
+    let site = Site::open().await;
+    let mut path = vec![group(&site, "1", None).await];
+    for level in 2..=5 {
+        let parent = path.last().cloned();
+        path.push(group(&site, &level.to_string(), parent.as_deref()).await);
+    }
+    assert_eq!(inspect(&site, &path[4]).await.good()["Depth"], 5);
+    create(&site, "6", Some(&path[4])).await.bad(10001);
+    let other = group(&site, "other", None).await;
+    group(&site, "leaf", Some(&other)).await;
+    let to = |parent: &str| json!({"group_uuid": other, "parent_group": parent});
+    let target = format!("{GROUPS}/move");
+    site.post(&target, &to(&path[3])).await.bad(10001);
+    site.post(&target, &to(&path[2])).await.good();
+    assert_eq!(inspect(&site, &other).await.good()["Depth"], 4);
+    let below_itself = json!({"group_uuid": path[0], "parent_group": path[1]});
+    site.post(&target, &below_itself).await.bad(10001);
+    site.post(&target, &to("")).await.good();
+    assert_eq!(inspect(&site, &other).await.good()["Depth"], 1);
+}
+
+#[tokio::test]
+async fn the_default_group_holds_all_others_machines_and_never_changes() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let default = default_group(&site).await;
+    let shown = inspect(&site, &default).await.good();
+    assert_eq!(shown["Refs"], json!([{"UUID": machine, "Type": 1}]));
+    assert_eq!((&shown["Metadata"]["RefCount"], &shown["Metadata"]["Name"]), (&json!(1), &json!("default")));
+    for (call, body) in [
+        ("delete", json!({"group_uuid": default})),
+        ("update", json!({"group_uuid": default, "group_name": "other"})),
+        ("move", json!({"group_uuid": default, "parent_group": ""})),
+        ("create", json!({"group_name": "below", "parent_group": default})),
+    ] {
+        let desc = site.post(&format!("{GROUPS}/{call}"), &body).await.bad(22003);
+        assert!(desc.contains("default"), "{call}: {desc}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_with_machines_anywhere_below_is_not_deleted() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let top = group(&site, "top", None).await;
+    let below = group(&site, "below", Some(&top)).await;
+    put(&site, &machine, &below).await.good();
+    assert_eq!(inspect(&site, &below).await.good()["Refs"][0]["UUID"], machine);
+    let delete = format!("{GROUPS}/delete");
+    let desc = site.post(&delete, &json!({"group_uuid": top})).await.bad(22003);
+    assert!(desc.contains(&machine), "{desc}");
+    put(&site, &machine, &default_group(&site).await).await.good();
+    site.post(&delete, &json!({"group_uuid": top})).await.good();
+    inspect(&site, &below).await.bad(22001);
+}
+
+#[tokio::test]
+async fn the_tree_hangs_below_clusters_tenants_and_namespaces_or_below_one_tenant() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let top = group(&site, "top", None).await;
+    group(&site, "below", Some(&top)).await;
+    put(&site, &machine, &top).await.good();
+    let whole = site.get(&format!("{GROUPS}/tree?cluster_uuid&tenant&filter_name")).await.good();
+    let cluster = &whole["list"][0];
+    assert_eq!((&whole["total_count"], &cluster["fake"]), (&json!(1), &json!(true)));
+    assert_eq!((&cluster["UUID"], &cluster["is_health"]), (&json!(site.cluster()), &json!(true)));
+    let namespace = &cluster["Children"][0]["Children"][0];
+    assert_eq!((&namespace["Name"], &namespace["fake"]), (&json!("home"), &json!(true)));
+    let groups = namespace["Children"].as_array().unwrap();
+    assert_eq!((&groups[0]["Name"], &groups[0]["RefCount"]), (&json!("default"), &json!(0)));
+    assert_eq!((&groups[1]["Name"], &groups[1]["RefCount"]), (&json!("top"), &json!(1)));
+    assert_eq!(groups[1]["Children"][0]["Parent"], json!(top));
+    assert_eq!((&groups[1]["fake"], &groups[1]["Parent"]), (&json!(false), &namespace["UUID"]));
+    assert_eq!(whole["each_range_list_state"][0]["total_count"], 3);
+    let one = site.get(&format!("{GROUPS}/tree?cluster_uuid={}&tenant=home&filter_name=elo", site.cluster())).await.good();
+    assert_eq!(one["list"][0]["Name"], "home");
+    let shown = one["list"][0]["Children"].as_array().unwrap();
+    assert_eq!(shown.len(), 1, "the default group has another name: {one}");
+    assert_eq!(shown[0]["Children"][0]["Name"], "below");
+}
+
+#[tokio::test]
+async fn the_groups_of_another_tenant_do_not_exist() {
+    let site = Site::closed().await;
+    let (user, admin) = (site.client(USER).await, site.client(ADMIN).await);
+    let made = admin.post(&format!("{GROUPS}/create"), &json!({"group_name": "office"})).await.good();
+    let uuid = &made["Metadata"]["UUID"];
+    for (call, body) in [
+        ("delete", json!({"group_uuid": uuid})),
+        ("update", json!({"group_uuid": uuid, "group_name": "mine"})),
+        ("create", json!({"group_name": "mine", "parent_group": uuid})),
+    ] {
+        user.post(&format!("{GROUPS}/{call}"), &body).await.bad(22001);
+    }
+    user.post(&format!("{GROUPS}/create"), &json!({"group_name": "mine", "tenant": "system"})).await.bad(22001);
+    admin.post(&format!("{GROUPS}/create"), &json!({"group_name": "theirs", "tenant": "home"})).await.good();
+    let tree = user.get(&format!("{GROUPS}/tree")).await.good().to_string();
+    assert!(tree.contains("theirs") && !tree.contains("office"), "{tree}");
+}
+
+async fn user_uuid(client: &Client<'_>) -> String {
+    let name = client.site.login(USER).await;
+    name["user_uuid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_machine_is_assigned_to_a_user_and_taken_back() {
+    let site = Site::closed().await;
+    let machine = site.foreign("guest").await;
+    let admin = site.client(ADMIN).await;
+    let user = user_uuid(&admin).await;
+    let body = json!({"tenant": "home", "user_uuid": user, "vms": [identity(&machine)]});
+    let result = admin.post("/v1/compute/assign", &body).await.only();
+    assert_eq!((&result["scode"], &result["data"]["owner"]), (&json!(0), &json!(user)));
+    assert_eq!(result["data"]["compute_uuid"], json!(machine));
+    let target = format!("/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}");
+    let shown = admin.get(&target).await.good();
+    assert_eq!((&shown["owner"], &shown["owner_name"]), (&json!(user), &json!(USER)));
+    admin.post("/v1/compute/unassign", &json!({"vms": [identity(&machine)]})).await.only();
+    assert_eq!(admin.get(&target).await.good()["owner"], "");
+}
+
+#[tokio::test]
+async fn each_machine_of_an_assignment_fails_or_succeeds_on_its_own() {
+    let site = Site::closed().await;
+    let machine = site.foreign("guest").await;
+    let admin = site.client(ADMIN).await;
+    let user = user_uuid(&admin).await;
+    let missing = "0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4";
+    let body = json!({"tenant": "home", "user_uuid": user, "vms": [identity(missing), identity(&machine)]});
+    let data = admin.post("/v1/compute/assign", &body).await.good();
+    assert_eq!((&data["success"], &data["fail"]), (&json!(1), &json!(1)));
+    assert_eq!(data["results"][0]["scode"], 22001);
+    assert_eq!(data["results"][0]["data"]["compute_uuid"], missing);
+    // Nobody, and somebody of another tenant.
+    let office = site.login(ADMIN).await["user_uuid"].clone();
+    for (user, tenant) in [(json!(missing), "home"), (office, "system")] {
+        let body = json!({"tenant": tenant, "user_uuid": user, "vms": [identity(&machine)]});
+        let failed = admin.post("/v1/compute/assign", &body).await.only();
+        assert_eq!((&failed["scode"], &failed["message_cn"]), (&json!(11000), &json!("用户不存在")));
+    }
+    admin.post("/v1/compute/assign", &json!({"user_uuid": user, "vms": "all"})).await.bad(10001);
+}
+
+#[tokio::test]
+async fn terminals_are_recorded_replaced_and_taken_away() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let terminal = "063cca58-980f-46cc-b637-8e762d1f8c59";
+    let set = |list: Value| json!({"vms": [with(&machine, json!({"vdc_agent_list": list}))]});
+    let result = site.post("/v1/compute/set/vdc_agent", &set(json!([terminal]))).await.only();
+    assert_eq!(result["data"]["vdc_agent_list"], json!([terminal]));
+    let recorded = || site.vm(&machine).record.settings.get("compute.vdc_agent_list").cloned();
+    assert_eq!(recorded().as_deref(), Some("[\"063cca58-980f-46cc-b637-8e762d1f8c59\"]"));
+    let refused = site.post("/v1/compute/set/vdc_agent", &set(json!(["terminal"]))).await.only();
+    assert_eq!(refused["scode"], 10001);
+    assert!(recorded().is_some(), "a refused call changes nothing");
+    site.post("/v1/compute/set/vdc_agent", &set(Value::Null)).await.only();
+    assert_eq!(recorded(), None);
+}
+
+#[tokio::test]
+async fn first_boot_settings_come_back_as_they_were_set_and_are_not_kept_in_clear() {
+    let site = Site::closed().await;
+    let machine = site.foreign("guest").await;
+    site.account("guard", "home", Role::Viewer).await;
+    let (user, viewer) = (site.client(USER).await, site.client("guard").await);
+    let target = format!("/v1/compute/cloud_init/get?cluster_uuid&tenant&compute_uuid={machine}");
+    let before = user.get(&target).await.good();
+    assert_eq!(before["cloud_init_data"]["meta_data"]["uuid"], json!(machine));
+    let data = json!({
+        "meta_data": {"hostname": "web-1", "name": "web-1", "uuid": machine, "public_keys": {"key": ""}},
+        "network_data": {"links": [], "networks": [], "services": [{"address": "192.0.2.53", "type": "dns"}]},
+        "user_data": {"set_passwd": {"ssh_pwauth": {"value": true}, "chpasswd": {"expire": {"value": true}, "list": ["root:Reef-7-Lamp"]}},
+            "time_zone": {"timezone": "Asia/Shanghai"}, "ssh": {"disable_root": {}}, "users": {}, "runcmd": {}, "growpart": {"mode": "off"}},
+    });
+    let answer = user.post("/v1/compute/cloud_init/set", &with(&machine, json!({"cloud_init_data": data}))).await;
+    assert!(answer.header("babelvisor-warning").is_some_and(|text| text.contains("recorded")));
+    answer.good();
+    assert_eq!(user.get(&target).await.good()["cloud_init_data"], data);
+    let record = site.vm(&machine).record.clone();
+    assert_eq!(record.hostname.as_deref(), Some("web-1"));
+    assert!(!format!("{record:?}").contains("Reef-7-Lamp"), "it is sealed");
+    let seen = viewer.get(&target).await.good();
+    assert!(!seen.to_string().contains("Reef-7-Lamp"), "not for those who only read");
+    viewer
+        .post("/v1/compute/cloud_init/set", &with(&machine, json!({"cloud_init_data": data})))
+        .await
+        .bad(10003);
+    user.post("/v1/compute/cloud_init/set", &with(&machine, json!({"cloud_init_data": "x"}))).await.bad(10001);
+}
+
+#[tokio::test]
+async fn the_log_tells_what_was_done_newest_first() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    assert_eq!(site.post("/v1/compute/log", &identity(&machine)).await.good()["total_count"], 0);
+    site.post("/v1/compute/shutoff", &identity(&machine)).await.good();
+    site.settled(&machine).await;
+    site.post("/v1/compute/start", &identity(&machine)).await.good();
+    site.settled(&machine).await;
+    let log = site.post("/v1/compute/log", &identity(&machine)).await.good();
+    let told: Vec<&str> = log["infos"].as_array().unwrap().iter().map(|one| one["Message"].as_str().unwrap()).collect();
+    assert_eq!(told, ["云服务器启动", "云服务器断电"]);
+    let entry = &log["infos"][0];
+    assert_eq!((&entry["ObjectUUID"], &entry["ObjectType"]), (&json!(machine), &json!("Compute")));
+    assert!(entry["StartTime"].as_i64() <= entry["EndTime"].as_i64());
+    let other = site.foreign("other").await;
+    assert_eq!(site.post("/v1/compute/log", &identity(&other)).await.good()["total_count"], 0);
+    site.post("/v1/compute/log", &json!({})).await.bad(10001);
+}
+
+#[tokio::test]
+async fn settings_are_changed_one_by_one_and_the_others_stay() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let set = |more: Value| with(&machine, more);
+    let target = "/v1/compute/meta/set";
+    site.post(target, &set(json!({"meta": {"compute_name": "renamed", "ha_mode": "on"}, "os": "CentOS x64"})))
+        .await
+        .good();
+    site.post(target, &set(json!({"meta": {"shown_ip": "192.0.2.9"}, "kvm_clock_enable": true}))).await.good();
+    let shown = site
+        .get(&format!("/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}"))
+        .await
+        .good();
+    assert_eq!((&shown["name"], &shown["os"]), (&json!("renamed"), &json!("CentOS x64")));
+    assert_eq!((&shown["first_shown_ip"], &shown["kvm_clock_enable"]), (&json!("192.0.2.9"), &json!(true)));
+    assert_eq!(shown["ha_mode"], "on");
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_changed_are_refused_and_nothing_with_them_is() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let target = "/v1/compute/meta/set";
+    site.post(target, &with(&machine, json!({"os": "CentOS x64"}))).await.good();
+    for (more, scode) in [
+        (json!({"meta": {"compute_name": "other", "recover_to_related_zones": 1}}), 22005),
+        (json!({"meta": {"compute_name": "other", "os_loader_path": "UEFI"}}), 22005),
+        (json!({"meta": {"compute_name": "other"}, "os": "Windows 10 x64"}), 22003),
+        (json!({"meta": {"compute_name": "other"}, "object_group": "0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4"}), 22001),
+        (json!({"meta": {"compute_name": "o\u{7}ther"}}), 10001),
+        (json!({"meta": {"ha_mode": "sometimes"}}), 10001),
+    ] {
+        site.post(target, &with(&machine, more)).await.bad(scode);
+    }
+    assert_eq!(site.vm(&machine).name(), "guest");
+}
+
+#[tokio::test]
+async fn reservations_are_recorded_in_the_states_that_the_document_names() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let answer = site
+        .post("/v1/compute/cpu/reserve", &with(&machine, json!({"cpu_reserve_enable": true})))
+        .await;
+    assert!(answer.header("babelvisor-warning").is_some_and(|text| text.contains("cpu_reserve_enable")));
+    answer.good();
+    let memory = with(&machine, json!({"memory_reserve_enable": true}));
+    site.post("/v1/compute/memory/reserve", &memory).await.bad(22003);
+    site.post("/v1/compute/shutoff", &identity(&machine)).await.good();
+    site.settled(&machine).await;
+    site.post("/v1/compute/memory/reserve", &memory).await.good();
+    let shown = site
+        .get(&format!("/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}"))
+        .await
+        .good();
+    assert_eq!((&shown["cpu_reserve_enable"], &shown["memory_reserve_enable"]), (&json!(true), &json!(true)));
+}
+
+#[tokio::test]
+async fn active_active_stays_off() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let info = |on: Value| json!({"infos": [with(&machine, on)]});
+    let target = "/v1/compute/volume/related/set";
+    // The example prints one of its numbers as text.
+    let off = json!({"recover_to_related_zones": 2, "master_zone_take_over": "0"});
+    assert_eq!(site.post(target, &info(off)).await.only()["scode"], 0);
+    let on = json!({"recover_to_related_zones": 1, "master_zone_take_over": "0"});
+    let refused = site.post(target, &info(on)).await.only();
+    assert_eq!((&refused["scode"], &refused["data"]["compute_uuid"]), (&json!(22005), &json!(machine)));
+}
+
+#[tokio::test]
+async fn the_console_is_where_clients_reach_it_while_the_machine_runs() {
+    let site = Site::closed().await;
+    let machine = site.foreign("guest").await;
+    site.account("guard", "home", Role::Viewer).await;
+    let (user, viewer) = (site.client(USER).await, site.client("guard").await);
+    let target = "/v1/compute/vdc/console";
+    let console = user.post(target, &json!({"uuid": machine})).await.good();
+    let (host, port) = console["vdc_console"].as_str().unwrap().rsplit_once(':').unwrap();
+    assert!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0), "{console}");
+    viewer.post(target, &json!({"uuid": machine})).await.bad(10003);
+    user.post("/v1/compute/shutoff", &identity(&machine)).await.good();
+    site.settled(&machine).await;
+    user.post(target, &json!({"uuid": machine})).await.bad(22003);
+    user.post(target, &json!({"uuid": "0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4"})).await.bad(22001);
+}
+
+#[tokio::test]
+async fn no_pictures_of_crashes_are_kept() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let target = |uuid: &str| format!("/v1/compute/list/screenshot?cluster_uuid&tenant&compute_uuid={uuid}");
+    let none = site.get(&target(&machine)).await.good();
+    assert_eq!(none["screenshot_urls"], json!([]));
+    site.get(&target("0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4")).await.bad(22001);
+}

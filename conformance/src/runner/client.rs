@@ -65,6 +65,16 @@ impl Address {
         })
     }
 
+    /// Host and port as the address has them: what the `Host` header says.
+    pub(crate) fn authority(&self) -> &str {
+        &self.host
+    }
+
+    /// The host without the port.
+    pub(crate) fn host(&self) -> &str {
+        self.host.rsplit_once(':').map_or(&*self.host, |(host, _)| host)
+    }
+
     /// Whether something listens there.
     ///
     /// # Errors

@@ -45,6 +45,11 @@ impl Stage {
             let why = scenario.divergence.as_deref().unwrap_or_default();
             return Some(format!("it does not hold for this target: {why}"));
         }
+        if self.kind == Target::Gateway
+            && let Some(id) = self.library.unbuilt(named).next()
+        {
+            return Some(format!("{id} is not built"));
+        }
         let fixtures = scenario
             .fixtures
             .iter()
@@ -157,6 +162,8 @@ impl Stage {
         vars.set("now", Value::from(now.as_second()));
         vars.set("now_ms", Value::from(now.as_millisecond()));
         vars.set("site", Value::Object(self.site.vars.clone()));
+        vars.set("host", Value::String(self.address.host().to_owned()));
+        vars.set("authority", Value::String(self.address.authority().to_owned()));
         vars
     }
 }

@@ -91,6 +91,12 @@ impl Library {
                     wrong.push(format!("{}: there is no fixture `{fixture}`", named.file));
                 }
             }
+            let needs = named.scenario.needs.get(super::site::OPERATIONS);
+            for id in needs.into_iter().flatten() {
+                if babelvisor_schemas::contract(dialect).operation(id).is_none() {
+                    wrong.push(format!("{}: there is no operation `{id}`", named.file));
+                }
+            }
             for session in library.whose(named) {
                 let known = library.sessions.contains_key(session) || session == super::session::NOBODY;
                 if !known && !has_variable(session) {
@@ -137,6 +143,23 @@ impl Library {
             });
         }
         Ok(())
+    }
+
+    /// The operations that a scenario needs and the gateway does not have yet.
+    pub(crate) fn unbuilt<'l>(&'l self, named: &'l Named) -> impl Iterator<Item = &'l str> {
+        let contract = babelvisor_schemas::contract(self.dialect);
+        let needs = named.scenario.needs.get(super::site::OPERATIONS);
+        let needs = needs.into_iter().flatten().map(String::as_str);
+        needs.filter(move |id| contract.operation(id).is_none_or(|operation| !operation.built))
+    }
+
+    /// The names of the scenarios that need nothing which the gateway does not have yet.
+    pub fn playable(&self) -> impl Iterator<Item = &str> {
+        let playable = self
+            .scenarios
+            .iter()
+            .filter(|named| self.unbuilt(named).next().is_none());
+        playable.map(|named| named.name.as_str())
     }
 
     /// The sessions that a scenario and its fixtures name.

@@ -39,8 +39,11 @@ impl JsonPath {
                 parts.push(Part::Member(name.to_owned()));
                 rest = behind;
             } else if let Some(after) = rest.strip_prefix('[') {
-                let (inside, behind) = after
-                    .split_once(']')
+                // A name in quotes may have brackets of its own.
+                let end = if after.starts_with('"') { "\"]" } else { "]" };
+                let end = after.find(end).map(|place| place + end.len() - 1);
+                let (inside, behind) = end
+                    .and_then(|end| Some((after.get(..end)?, after.get(end + 1..)?)))
                     .ok_or_else(|| wrong("a `[` is not closed"))?;
                 parts.push(
                     bracket(inside)
@@ -111,6 +114,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_name_in_quotes_may_have_brackets() {
+        let value = json!({"schema": {"inventories[0]": "Vm", "a": {"b]": [7]}}});
+        let find = |path: &str| JsonPath::parse(path).unwrap().find(&value);
+        assert_eq!(find(r#"$.schema["inventories[0]"]"#), Some(json!("Vm")));
+        assert_eq!(find(r#"$.schema.a["b]"][0]"#), Some(json!(7)));
+        assert!(JsonPath::parse(r#"$.schema["inventories[0]"#).is_err());
+    }
 
     #[test]
     fn every_form_leads_somewhere() {

@@ -13,6 +13,9 @@ use super::scenario;
 /// The group of needs that speaks of the site, not of a backend.
 const SITE: &str = "site";
 
+/// The group of needs that names operations which the gateway must have.
+pub(crate) const OPERATIONS: &str = "operations";
+
 /// What is known about a target.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -103,7 +106,9 @@ impl Site {
     pub(crate) fn lacks(&self, needs: &BTreeMap<String, Vec<String>>) -> Option<String> {
         for (group, names) in needs {
             for name in names {
-                if group == SITE {
+                if group == OPERATIONS {
+                    continue;
+                } else if group == SITE {
                     if !self.vars.contains_key(name) {
                         return Some(format!("the site does not say `{name}`"));
                     }
@@ -136,7 +141,10 @@ fn common(backends: &Map<String, Value>) -> BTreeSet<String> {
 
 /// Checks the names of needs.
 pub(crate) fn check_needs(needs: &BTreeMap<String, Vec<String>>) -> Result<(), String> {
-    for (group, names) in needs.iter().filter(|(group, _)| *group != SITE) {
+    for (group, names) in needs
+        .iter()
+        .filter(|(group, _)| ![SITE, OPERATIONS].contains(&group.as_str()))
+    {
         for name in names {
             known(&format!("{group}.{name}"))?;
         }

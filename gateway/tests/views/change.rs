@@ -56,8 +56,8 @@ const CHANGES: &[(Dialect, &str)] = &[
     (Dialect::V1Compute, "compute.resume"),
     (Dialect::V1Compute, "compute.save"),
     (Dialect::V1Compute, "compute.restore"),
-    (Dialect::V1Compute, "compute.vcpu"),
-    (Dialect::V1Compute, "compute.vmemory"),
+    (Dialect::V1Compute, "compute.vcpu_set"),
+    (Dialect::V1Compute, "compute.vmemory_set"),
     (Dialect::V1Compute, "compute.delete"),
 ];
 
@@ -316,8 +316,8 @@ impl Walker {
                               "interfaces": [{"interface_model_type": "virtio", "interface_type": "manage"}],
                               "disks": [{"disk_target_bus": "virtio", "disk_unified_vsd": {"volume_name": "root", "capacity": 1_u64 << 30}}]});
             }
-            "compute.vcpu" => body["cpu_current"] = json!(1 + chance.below(4)),
-            "compute.vmemory" => body["mem_size"] = json!((1 + chance.below(3) as u64) << 30),
+            "compute.vcpu_set" => body["cpu_current"] = json!(1 + chance.below(4)),
+            "compute.vmemory_set" => body["mem_size"] = json!((1 + chance.below(3) as u64) << 30),
             "compute.delete" => {
                 body["real_delete"] = json!(chance.below(2) == 0);
                 body["is_delete_volumes"] = json!(true);

@@ -223,7 +223,7 @@ pub(crate) fn content(
     if let Err(violations) = verdict {
         refusal = Some(error::violated(&operation.id, &violations)?);
     }
-    let query = query(request)?;
+    let query = query(operation, request)?;
     let as_object = Value::Object(query_object(&query));
     let (_, verdict) = operation.normalise(Part::Query, as_object.clone());
     if let (Err(violations), None) = (verdict, &refusal) {
@@ -325,7 +325,7 @@ fn list_of_text(value: &Value) -> Vec<String> {
 }
 
 /// The query in its order: blanks for plus signs, percent signs decoded, `condition` as `q`.
-fn query(request: &Request) -> Result<Vec<(String, String)>, Fault> {
+fn query(operation: &Operation, request: &Request) -> Result<Vec<(String, String)>, Fault> {
     let pairs = request.query.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {
@@ -336,7 +336,13 @@ fn query(request: &Request) -> Result<Vec<(String, String)>, Fault> {
             };
             Ok((name, unescape(value)?))
         })
-        .filter(|pair| !matches!(pair, Ok((name, _)) if REPEATED.contains(&name.as_str())))
+        .filter(|pair| match pair {
+            Ok((name, _)) if REPEATED.contains(&name.as_str()) => {
+                let field = format!("query.{name}");
+                operation.documented_fields().contains(&field)
+            }
+            Ok(_) | Err(_) => true,
+        })
         .collect()
 }
 

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::Zstack;
 use crate::decode::{self, Call};
-use crate::resources::free_ip;
+use crate::resources::{free_ip, ops};
 use crate::{query, vm};
 
 /// What a handler becomes.
@@ -120,12 +120,15 @@ const DOORS: [Row; 3] = [
 /// The tables of all families.
 const TABLES: &[&[Row]] = &[&DOORS, vm::ROWS, query::ROWS, free_ip::ROWS];
 
+/// Every row.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLES.iter().chain(ops::TABLES).flat_map(|table| table.iter())
+}
+
 /// The row of an operation; none if it is not built.
 pub(crate) fn row(id: &str) -> Option<&'static Row> {
-    static BY_ID: LazyLock<HashMap<&'static str, &'static Row>> = LazyLock::new(|| {
-        let rows = TABLES.iter().flat_map(|table| table.iter());
-        rows.map(|row| (row.id, row)).collect()
-    });
+    static BY_ID: LazyLock<HashMap<&'static str, &'static Row>> =
+        LazyLock::new(|| rows().map(|row| (row.id, row)).collect());
     BY_ID.get(id).copied()
 }
 
@@ -163,10 +166,7 @@ mod tests {
             .filter(|operation| operation.built)
             .map(|operation| operation.id.as_str())
             .collect();
-        let rows: Vec<&str> = TABLES
-            .iter()
-            .flat_map(|table| table.iter().map(|row| row.id))
-            .collect();
+        let rows: Vec<&str> = rows().map(|row| row.id).collect();
         let here: BTreeSet<&str> = rows.iter().copied().collect();
         assert_eq!(here.len(), rows.len(), "an operation has two rows");
         assert_eq!(here, built);
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn what_the_document_calls_asynchronous_is_answered_by_a_job() {
         let contract = contract(Dialect::Zstack);
-        for row in TABLES.iter().flat_map(|table| table.iter()) {
+        for row in rows() {
             let operation = contract.operation(row.id).unwrap();
             let asynchronous = operation.kind == babelvisor_schemas::OperationKind::Async;
             assert_eq!(matches!(row.how, How::Async(..)), asynchronous, "{}", row.id);

@@ -81,7 +81,7 @@ static USAGE: Resource = Resource {
         &VM_INSTANCE,
         Join::Walk,
         Row::Usage(_, vm),
-        |world| { world.now.vms.get(&vm).map(|vm| Row::Vm(vm)).into_iter().collect() }
+        |world| world.now.vms.get(&vm).map(|vm| Row::Vm(vm)).into_iter().collect()
     )],
     rows: Rows::Own(|_| Vec::new()),
     by_uuid: None,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::network::range_id;
-use super::{Index, Key, Row};
+use super::{Index, Key};
 use crate::decode::Call;
 use crate::operations::{Row as Operation, boxed, sync};
 use crate::query::value::Value;

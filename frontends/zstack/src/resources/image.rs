@@ -80,7 +80,7 @@ static RELATIONS: &[Relation] = &[
         &VM_INSTANCE,
         Join::Walk,
         Row::Image(image),
-        |world| { vms_by(world, Key::Image, image.id) }
+        |world| vms_by(world, Key::Image, image.id)
     ),
 ];
 
@@ -102,7 +102,7 @@ static REF: Resource = Resource {
         &BACKUP_STORAGE,
         Join::Walk,
         Row::ImageAt(_, at),
-        |world| { pool_of(world, at).map(Row::BackupStorage).into_iter().collect() }
+        |world| pool_of(world, at).map(Row::BackupStorage).into_iter().collect()
     )],
     rows: Rows::Own(|_| Vec::new()),
     by_uuid: None,

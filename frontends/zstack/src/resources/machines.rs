@@ -7,8 +7,8 @@ use babelvisor_core::model::{AddressRange, Nic, Vm};
 
 use crate::vm::inventory::{CPU_SPEED, DEFAULT_NETWORK, range_of};
 pub(crate) use crate::vm::inventory::{
-    disk_volume, format_name, hypervisor, l3_network, last_change, platform, platform_of_image, root_disk,
-    used_ip,
+    PLATFORMS, disk_volume, format_name, hypervisor, l3_network, last_change, platform, platform_of_image,
+    root_disk, used_ip,
 };
 pub(crate) use crate::vm::state::{placed, state};
 

@@ -8,9 +8,10 @@ mod image;
 pub(crate) mod machines;
 mod network;
 mod offering;
+pub(crate) mod ops;
 mod place;
 mod snapshot;
-mod storage;
+pub(crate) mod storage;
 mod vm;
 mod volume;
 

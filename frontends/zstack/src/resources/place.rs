@@ -112,7 +112,7 @@ static CLUSTER_RELATIONS: &[Relation] = &[
         &VM_INSTANCE,
         Join::Walk,
         Row::Cluster(host),
-        |world| { vms_by(world, Key::Cluster, host.cluster_id()) }
+        |world| vms_by(world, Key::Cluster, host.cluster_id())
     ),
     relation!(
         "primaryStorage",

@@ -87,7 +87,7 @@ static RELATIONS: &[Relation] = &[
         &VOLUME_SNAPSHOT_TREE,
         Join::Walk,
         Row::Snapshot(record),
-        |world| { vec![Row::Tree(root(world, record))] }
+        |world| vec![Row::Tree(root(world, record))]
     ),
 ];
 
@@ -135,7 +135,7 @@ static TREE_RELATIONS: &[Relation] = &[
         &VOLUME_SNAPSHOT,
         Join::Walk,
         Row::Tree(root),
-        |world| { members(world, root).into_iter().map(Row::Snapshot).collect() }
+        |world| members(world, root).into_iter().map(Row::Snapshot).collect()
     ),
 ];
 
@@ -151,7 +151,7 @@ static LEAF: Resource = Resource {
             &VOLUME_SNAPSHOT,
             Join::Walk,
             Row::Leaf(record, _),
-            |_| { vec![Row::Snapshot(record)] }
+            |_| vec![Row::Snapshot(record)]
         )
         .shown_as_one(),
         relation!("children", &LEAF, Join::Walk, Row::Leaf(record, depth), |world| {

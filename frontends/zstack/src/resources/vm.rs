@@ -86,7 +86,7 @@ static VM_RELATIONS: &[Relation] = &[
         &CLUSTER,
         Join::Key("clusterUuid"),
         Row::Vm(vm),
-        |world| { host(world, vm).map(Row::Cluster).into_iter().collect() }
+        |world| host(world, vm).map(Row::Cluster).into_iter().collect()
     ),
     relation!("host", &HOST, Join::Key("hostUuid"), Row::Vm(vm), |world| {
         host(world, vm)
@@ -100,7 +100,7 @@ static VM_RELATIONS: &[Relation] = &[
         &HOST,
         Join::Key("lastHostUuid"),
         Row::Vm(vm),
-        |world| { host(world, vm).map(Row::Host).into_iter().collect() }
+        |world| host(world, vm).map(Row::Host).into_iter().collect()
     ),
     relation!("image", &IMAGE, Join::Key("imageUuid"), Row::Vm(vm), |world| {
         let image = vm.record.image.and_then(|id| world.now.images.get(&id));

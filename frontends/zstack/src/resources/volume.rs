@@ -159,7 +159,7 @@ static RELATIONS: &[Relation] = &[
         &VM_INSTANCE,
         Join::SameVm,
         Row::Volume(volume),
-        |_| { volume.vm.map(Row::Vm).into_iter().collect() }
+        |_| volume.vm.map(Row::Vm).into_iter().collect()
     ),
     relation!(
         "primaryStorage",
@@ -256,7 +256,7 @@ static REF_RELATIONS: &[Relation] = &[
         &VM_INSTANCE,
         Join::SameVm,
         Row::Shared(volume),
-        |_| { volume.vm.map(Row::Vm).into_iter().collect() }
+        |_| volume.vm.map(Row::Vm).into_iter().collect()
     ),
 ];
 

@@ -13,6 +13,8 @@ mod support;
 mod creating;
 #[path = "life/deleting.rs"]
 mod deleting;
+#[path = "life/hardware.rs"]
+mod hardware;
 #[path = "life/listing.rs"]
 mod listing;
 #[path = "life/power.rs"]

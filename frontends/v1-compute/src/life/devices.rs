@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use babelvisor_core::inventory::Snapshot;
 use babelvisor_core::model::{
-    BootDevice, Disk, GraphicsKind, Image, MediumKind, Nic, RemovableMedium, Vm, VmFacts, VolumeId,
+    Bandwidth, BootDevice, Disk, GraphicsKind, Image, MediumKind, Nic, RemovableMedium, Vm, VmFacts, VolumeId,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::entry::{nics, recorded, setting};
 
+/// Bytes of the document's kB.
+const KB: u64 = 1024;
 /// Where inspect numbers kinds of boot devices.
 const CDROM: u8 = 1;
 const FLOPPY: u8 = 2;
@@ -67,11 +69,31 @@ pub(super) struct ShownInterface<'a> {
     interface_type: &'a str,
     mac_address: &'a str,
     ips: Vec<String>,
+    in_bount: Limits,
+    out_bount: Limits,
     target_dev: &'a str,
     port_group: String,
     port_group_name: &'static str,
     bound_ip: &'a str,
     name: &'static str,
+}
+
+/// Limits of one direction of an interface: kB/s, kB/s, kB; all 0 without.
+#[derive(Default, Serialize)]
+struct Limits {
+    average: u64,
+    peak: u64,
+    burst: u64,
+}
+
+impl Limits {
+    fn of(limits: Option<Bandwidth>) -> Self {
+        limits.map_or_else(Self::default, |limits| Self {
+            average: limits.average.div_ceil(KB),
+            peak: limits.peak.div_ceil(KB),
+            burst: limits.burst.div_ceil(KB),
+        })
+    }
 }
 
 /// A video adapter.
@@ -145,6 +167,8 @@ pub(super) fn interfaces<'a>(vm: &'a Vm, port_group: impl Fn(&Nic) -> String) ->
         interface_type: &nic.source,
         mac_address: &nic.mac,
         ips: nic.addresses.iter().map(ToString::to_string).collect(),
+        in_bount: Limits::of(nic.inbound),
+        out_bount: Limits::of(nic.outbound),
         target_dev: nic.target.as_deref().unwrap_or_default(),
         port_group: port_group(nic),
         port_group_name: "default",

@@ -164,11 +164,13 @@ pub(super) fn named<'f>(facts: &'f VmFacts, device: &str) -> Result<&'f Disk, Fa
     if device.is_empty() {
         return Err(Fault::parameter("target_device is missing"));
     }
+    if let Some(found) = facts.disks.iter().find(|disk| disk.target == device) {
+        return Ok(found);
+    }
     if facts.removable.iter().any(|drive| drive.target == device) {
         return Err(Fault::parameter("target_device: a drive is no disk"));
     }
-    let found = facts.disks.iter().find(|disk| disk.target == device);
-    found.ok_or_else(|| Fault::unknown("disk", device))
+    Err(Fault::unknown("disk", device))
 }
 
 /// Refuses a device letter that is in use.

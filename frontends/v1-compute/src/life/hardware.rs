@@ -314,11 +314,13 @@ fn boot_order(listed: &[&str], facts: &VmFacts) -> Result<Vec<BootDevice>, Fault
     let mut order = Vec::new();
     let mut first_disk = None;
     for name in listed {
-        let drive = facts.removable.iter().find(|drive| drive.target == *name);
+        let is_disk = facts.disks.iter().any(|disk| disk.target == *name);
+        let mut drives = facts.removable.iter().filter(|_| !is_disk);
+        let drive = drives.find(|drive| drive.target == *name);
         let kind = match drive.map(|drive| drive.kind.as_str()) {
             Some("floppy") => BootDevice::Floppy,
             Some(_) => BootDevice::Cdrom,
-            None if facts.disks.iter().any(|disk| disk.target == *name) => {
+            None if is_disk => {
                 first_disk.get_or_insert(*name);
                 BootDevice::Disk
             }

@@ -84,20 +84,18 @@ impl V1Compute {
         Ok(Data::empty())
     }
 
-    /// `compute.interface_setqos`: the limits that are not sent stay out.
+    /// `compute.interface_setqos`: a direction that is not sent stays as it is.
     pub(crate) async fn interface_setqos(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
         let (vm, facts) = self.built(call).await?;
         let wanted: Interface = call.params.typed()?;
-        let mac = interface(&facts, said(&wanted.mac_address).unwrap_or_default())?
-            .mac
-            .clone();
+        let nic = interface(&facts, said(&wanted.mac_address).unwrap_or_default())?;
         if wanted.in_bount.is_none() && wanted.out_bount.is_none() {
             return Err(Fault::parameter("one of in_bount and out_bount is needed"));
         }
         let change = VmChange::NicQos {
-            mac,
-            inbound: wanted.in_bount.and_then(bandwidth),
-            outbound: wanted.out_bount.and_then(bandwidth),
+            mac: nic.mac.clone(),
+            inbound: wanted.in_bount.map_or(nic.inbound, bandwidth),
+            outbound: wanted.out_bount.map_or(nic.outbound, bandwidth),
         };
         self.reconfigure(call, &vm, vec![change]).await?;
         Ok(Data::empty())

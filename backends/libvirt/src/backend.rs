@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use babelvisor_core::backend::{Backend, BackendEvent, CallContext, Console, VmRef};
+use babelvisor_core::backend::{Backend, BackendEvent, ByteStream, CallContext, Console, VmRef};
 use babelvisor_core::capability::CapabilitySet;
 use babelvisor_core::command::PowerAction;
-use babelvisor_core::model::{BackendId, GuestSetup, Topology, VmFacts, VmId, VmSpec, Volume, VolumeSpec};
+use babelvisor_core::model::{
+    BackendId, GuestSetup, PoolVolume, Screenshot, SnapshotFacts, SnapshotSpec, Topology, VmChange, VmFacts,
+    VmId, VmSpec, Volume, VolumeSpec,
+};
 use babelvisor_core::secret::Secret;
 use babelvisor_core::{Error, Result};
 use tokio::sync::mpsc;
@@ -16,11 +19,13 @@ use uuid::Uuid;
 
 use crate::config::LibvirtConfig;
 use crate::connection::{CallError, Host, HostOptions};
-use crate::define::Plan;
+use crate::plan::{self, Plan};
 use crate::quirks::Driver;
 use crate::read::{Memory, Profile, Reader};
-use crate::seed::Seed;
-use crate::{capability, console, define, error, read, tasks, volumes, watch};
+use crate::{
+    capability, change, console, define, error, firstboot, read, screen, snapshots, tasks, upload, volumes,
+    watch,
+};
 
 /// One libvirt host behind a `[[backend]]` entry.
 pub struct LibvirtBackend {
@@ -213,20 +218,7 @@ impl Backend for LibvirtBackend {
         seed_name: &str,
         setup: &GuestSetup,
     ) -> Result<Volume> {
-        let password = setup
-            .admin_password
-            .as_ref()
-            .map(|sealed| call.keyring.open(sealed))
-            .transpose()?;
-        let seed = Seed {
-            instance_id: vm.to_string(),
-            hostname: setup.hostname.clone(),
-            user: (!setup.admin_user.is_empty()).then(|| setup.admin_user.clone()),
-            password: password.map(|p| p.expose().to_owned()),
-            ssh_keys: setup.ssh_keys.clone(),
-            network: None,
-        };
-        let image = seed.image().map_err(|e| Error::invalid("guest", e.to_string()))?;
+        let image = firstboot::image(vm, setup, None, &call.keyring)?;
         let (id, pool, name, context) = (
             self.id.clone(),
             pool.to_owned(),
@@ -236,7 +228,7 @@ impl Backend for LibvirtBackend {
         let made = self
             .host
             .slow(call.deadline, move |c| {
-                volumes::upload(c, &id, &pool, &name, &image, &context)
+                upload::store(c, &id, &pool, &name, &image, &context)
             })
             .await;
         let made = made.map_err(|e| self.error(e, "volume", seed_name))?;
@@ -258,6 +250,14 @@ impl Backend for LibvirtBackend {
             .map(|sealed| call.keyring.open(sealed))
             .transpose()?;
         let about = |e| self.error(e, "vm", vm);
+        // Only now it is known which interfaces the addresses of the first boot are for.
+        let seed_content = match (&spec.guest, seed) {
+            (Some(setup), Some(_)) if !setup.addresses.is_empty() => {
+                let macs = plan::macs(vm, spec);
+                Some(firstboot::image(vm, setup, Some(&macs), &call.keyring)?)
+            }
+            (Some(_) | None, _) => None,
+        };
         let reader = self.reader(call.deadline).await.map_err(about)?;
         let (config, context) = (Arc::clone(&self.config), call.clone());
         let (spec, disks, seed) = (spec.clone(), disks.to_vec(), seed.cloned());
@@ -270,6 +270,7 @@ impl Backend for LibvirtBackend {
                     spec: &spec,
                     disks: &disks,
                     seed: seed.as_ref(),
+                    seed_content: seed_content.as_deref(),
                     console_password: password.as_ref().map(Secret::expose),
                 };
                 define::define(c, &plan, &context)?;
@@ -321,9 +322,117 @@ impl Backend for LibvirtBackend {
         let set = self
             .host
             .slow(call.deadline, move |c| {
-                console::set_password(c, uuid, &password, driver)
+                console::set_password(c, uuid, Some(&password), driver)
             })
             .await;
         set.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn change(&self, call: &CallContext, vm: &VmRef, change: &VmChange) -> Result<()> {
+        let uuid = Self::uuid(vm)?;
+        change::make(&self.host, self.driver(), uuid, change, call)
+            .await
+            .map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn volume(&self, call: &CallContext, place: &PoolVolume) -> Result<Option<Volume>> {
+        let (id, wanted) = (self.id.clone(), place.clone());
+        let found = self
+            .host
+            .slow(call.deadline, move |c| volumes::look(c, &id, &wanted))
+            .await;
+        found.map_err(|e| self.error(e, "volume", &place.name))
+    }
+
+    async fn resize_volume(
+        &self,
+        call: &CallContext,
+        place: &PoolVolume,
+        // Whoever has it is looked for: a tool that changes an image under another running guest destroys it.
+        _attached: Option<&VmRef>,
+        capacity: u64,
+    ) -> Result<Volume> {
+        let (id, wanted) = (self.id.clone(), place.clone());
+        let resized = self
+            .host
+            .slow(call.deadline, move |c| volumes::resize(c, &id, &wanted, capacity))
+            .await;
+        let volume = resized.map_err(|e| self.error(e, "volume", &place.name))?;
+        self.memory.forget_volume(&volume.native);
+        Ok(volume)
+    }
+
+    async fn upload_volume(
+        &self,
+        call: &CallContext,
+        spec: &VolumeSpec,
+        bytes: ByteStream,
+    ) -> Result<Volume> {
+        let (pieces, inbox) = upload::channel();
+        let (id, wanted, context) = (self.id.clone(), spec.clone(), call.clone());
+        let received = self.host.slow(call.deadline, move |c| {
+            upload::receive(c, &id, &wanted, inbox, &context)
+        });
+        tokio::pin!(received);
+        let pumped = upload::pump(bytes, pieces, spec.capacity, call);
+        // Whoever receives ends first when it fails; then the source is not read to its end.
+        let outcome = tokio::select! {
+            outcome = &mut received => outcome,
+            () = pumped => received.await,
+        };
+        let volume = outcome.map_err(|e| self.error(e, "volume", &spec.name))?;
+        self.memory.forget_volume(&volume.native);
+        Ok(volume)
+    }
+
+    async fn create_snapshot(
+        &self,
+        call: &CallContext,
+        vm: &VmRef,
+        snapshot: &SnapshotSpec,
+    ) -> Result<SnapshotFacts> {
+        let (uuid, spec) = (Self::uuid(vm)?, snapshot.clone());
+        let made = self
+            .host
+            .slow(call.deadline, move |c| snapshots::create(c, uuid, &spec))
+            .await;
+        made.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn revert_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        let (uuid, wanted) = (Self::uuid(vm)?, name.to_owned());
+        let reverted = self
+            .host
+            .slow(call.deadline, move |c| snapshots::revert(c, uuid, &wanted))
+            .await;
+        self.memory.note_move(uuid);
+        reverted.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn delete_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        let (uuid, wanted) = (Self::uuid(vm)?, name.to_owned());
+        let removed = self
+            .host
+            .slow(call.deadline, move |c| snapshots::delete(c, uuid, &wanted))
+            .await;
+        removed.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn snapshots(&self, call: &CallContext, vm: &VmRef) -> Result<Vec<SnapshotFacts>> {
+        let uuid = Self::uuid(vm)?;
+        let found = self
+            .host
+            .fast(call.deadline, move |c| snapshots::list(c, uuid))
+            .await;
+        found.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    async fn screenshot(&self, call: &CallContext, vm: &VmRef) -> Result<Screenshot> {
+        let uuid = Self::uuid(vm)?;
+        let picture = self
+            .host
+            .slow(call.deadline, move |c| screen::picture(c, uuid))
+            .await;
+        picture.map_err(|e| self.error(e, "vm", vm.id))
     }
 }

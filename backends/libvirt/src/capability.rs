@@ -16,6 +16,9 @@ pub fn of(driver: Driver) -> CapabilitySet {
     })
 }
 
+/// Why it takes no devices while it runs.
+const COLD: &str = "libvirt's test driver cannot plug; the definition is edited, while the vm is off only";
+
 fn qemu(capability: Capability) -> Support {
     match capability {
         Capability::VmList
@@ -28,18 +31,7 @@ fn qemu(capability: Capability) -> Support {
         | Capability::PowerReset
         | Capability::PowerSuspend
         | Capability::PowerResume
-        | Capability::VolumeCreate
-        | Capability::VolumeCopy
-        | Capability::VolumeLayer
-        | Capability::VolumeDelete
-        | Capability::GuestAddresses
-        | Capability::ConsoleEndpoint
-        | Capability::ConsolePassword
-        | Capability::TopologyList => Support::Native,
-        Capability::GuestSetup => Support::Emulated(
-            "a cloud-init NoCloud seed is uploaded as a volume and put into an optical drive".into(),
-        ),
-        Capability::PowerSave
+        | Capability::PowerSave
         | Capability::PowerRestore
         | Capability::ConfigCpu
         | Capability::ConfigMemory
@@ -58,17 +50,34 @@ fn qemu(capability: Capability) -> Support {
         | Capability::SnapshotMemory
         | Capability::SnapshotRevert
         | Capability::SnapshotDelete
-        | Capability::VmMigrate
+        | Capability::VolumeCreate
+        | Capability::VolumeCopy
+        | Capability::VolumeLayer
+        | Capability::VolumeDelete
         | Capability::VolumeResize
         | Capability::VolumeUpload
+        | Capability::GuestAddresses
         | Capability::GuestPassword
-        | Capability::ConsoleScreenshot => Support::NotYet("not built for this driver".into()),
+        | Capability::ConsoleEndpoint
+        | Capability::ConsolePassword
+        | Capability::ConsoleScreenshot
+        | Capability::TopologyList => Support::Native,
+        Capability::GuestSetup => Support::Emulated(
+            "a cloud-init NoCloud seed is uploaded as a volume and put into an optical drive".into(),
+        ),
+        Capability::VmMigrate => Support::NotYet("migration is not built for this driver".into()),
     }
 }
 
 fn test(capability: Capability) -> Support {
     match capability {
-        Capability::GuestSetup => Support::Impossible(NO_UPLOAD.into()),
+        Capability::GuestSetup | Capability::VolumeUpload => Support::Impossible(NO_UPLOAD.into()),
+        Capability::VolumeResize => {
+            Support::Impossible("libvirt's test driver keeps the size that a volume was made with".into())
+        }
+        Capability::VmMigrate => {
+            Support::Impossible("libvirt's test driver has no other host to move a domain to".into())
+        }
         Capability::ConsoleEndpoint => {
             Support::Impossible("displays of libvirt's test driver listen on no port".into())
         }
@@ -76,6 +85,12 @@ fn test(capability: Capability) -> Support {
             "libvirt's test driver cannot change a running domain's graphics; the definition is changed"
                 .into(),
         ),
+        Capability::DiskAttach
+        | Capability::DiskDetach
+        | Capability::NicAttach
+        | Capability::NicDetach
+        | Capability::NicUpdate
+        | Capability::MediaChange => Support::Emulated(COLD.into()),
         Capability::VmList
         | Capability::VmCreate
         | Capability::VmDelete
@@ -86,36 +101,27 @@ fn test(capability: Capability) -> Support {
         | Capability::PowerReset
         | Capability::PowerSuspend
         | Capability::PowerResume
-        | Capability::VolumeCreate
-        | Capability::VolumeCopy
-        | Capability::VolumeLayer
-        | Capability::VolumeDelete
-        | Capability::GuestAddresses
-        | Capability::TopologyList => Support::Native,
-        Capability::PowerSave
+        | Capability::PowerSave
         | Capability::PowerRestore
         | Capability::ConfigCpu
         | Capability::ConfigMemory
         | Capability::ConfigBoot
         | Capability::ConfigAutostart
         | Capability::ConfigVideo
-        | Capability::DiskAttach
-        | Capability::DiskDetach
         | Capability::DiskQos
-        | Capability::NicAttach
-        | Capability::NicDetach
-        | Capability::NicUpdate
         | Capability::NicQos
-        | Capability::MediaChange
         | Capability::SnapshotCreate
         | Capability::SnapshotMemory
         | Capability::SnapshotRevert
         | Capability::SnapshotDelete
-        | Capability::VmMigrate
-        | Capability::VolumeResize
-        | Capability::VolumeUpload
+        | Capability::VolumeCreate
+        | Capability::VolumeCopy
+        | Capability::VolumeLayer
+        | Capability::VolumeDelete
+        | Capability::GuestAddresses
         | Capability::GuestPassword
-        | Capability::ConsoleScreenshot => Support::NotYet("not built for this driver".into()),
+        | Capability::ConsoleScreenshot
+        | Capability::TopologyList => Support::Native,
     }
 }
 

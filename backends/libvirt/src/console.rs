@@ -74,16 +74,20 @@ pub(crate) fn password(connection: &Connect, uuid: Uuid) -> Result<Option<Secret
     Ok(xml.graphics.into_iter().find_map(|g| g.password).map(Secret::new))
 }
 
-/// Sets the password of the first VNC or SPICE server: in the running domain, then in the definition.
+/// Sets or removes the password of the first VNC or SPICE server: in the running domain, then in the definition.
+///
+/// A display that QEMU started with a password asks for one until it ends: removing it takes effect at the next start.
 pub(crate) fn set_password(
     connection: &Connect,
     uuid: Uuid,
-    password: &Secret,
+    password: Option<&Secret>,
     driver: Driver,
 ) -> Result<(), CallError> {
     let domain = existing(connection, uuid)?;
-    let live = domain.is_active()? && driver.quirks().live_password;
-    if live {
+    let live = password.filter(|_| driver.quirks().live_password);
+    if let Some(password) = live
+        && domain.is_active()?
+    {
         let (kind, text, mut document) = document(&domain, sys::VIR_DOMAIN_XML_SECURE, uuid)?;
         document.set_graphics_password(&kind, Some(&fit(&kind, password)))?;
         if DomainDocument::parse(&text)? != document
@@ -95,7 +99,8 @@ pub(crate) fn set_password(
     if domain.is_persistent()? {
         let flags = sys::VIR_DOMAIN_XML_SECURE | sys::VIR_DOMAIN_XML_INACTIVE;
         let (kind, text, mut document) = self::document(&domain, flags, uuid)?;
-        document.set_graphics_password(&kind, Some(&fit(&kind, password)))?;
+        let fitting = password.map(|password| fit(&kind, password));
+        document.set_graphics_password(&kind, fitting.as_deref())?;
         if DomainDocument::parse(&text)? != document {
             connection.define_domain_xml(&document.to_xml()?)?;
         }

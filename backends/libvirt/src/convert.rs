@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    AgentState, BackendId, BootDevice, Cpu, Disk, DiskLimits, Firmware, Graphics, GraphicsKind, HostDevice, HostId,
-    Memory, Nic, NicId, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId, VolumeFormat,
+    AgentState, BackendId, BootDevice, Cpu, Disk, DiskLimits, Firmware, Graphics, GraphicsKind, HostDevice,
+    HostId, Memory, Nic, NicId, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId, VolumeFormat,
 };
 use virt_sys as sys;
 

@@ -6,7 +6,9 @@
 //! - event and close callbacks ([`EventConnection`]), which `virt` lacks altogether;
 //! - bulk statistics ([`all_domain_stats`]), where `virt` leaks the records and, through them, the connection;
 //! - a domain's state ([`domain_state`]), where `virt` forgets to look at the result of the call;
-//! - addresses ([`interface_addresses`]), where `virt` leaks the records.
+//! - addresses ([`interface_addresses`]), where `virt` leaks the records;
+//! - limits of disks and interfaces ([`set_block_io_tune`], [`set_interface_parameters`]) and the end of a long job
+//!   ([`abort_job`]), which `virt` lacks.
 //!
 //! Rules that hold for every function below:
 //!
@@ -16,7 +18,7 @@
 //! 4. A callback copies what it was given; libvirt frees those arguments when it returns.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_ulonglong, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
@@ -617,4 +619,132 @@ pub fn interface_addresses(domain: &Domain, source: AddressSource) -> Result<Vec
         unsafe { libc::free(interfaces.cast()) };
     }
     Ok(out)
+}
+
+/// An array of typed parameters, freed with what it holds.
+struct Parameters {
+    array: sys::virTypedParameterPtr,
+    used: c_int,
+    room: c_int,
+}
+
+impl Parameters {
+    fn new() -> Parameters {
+        Parameters {
+            array: std::ptr::null_mut(),
+            used: 0,
+            room: 0,
+        }
+    }
+
+    fn long(&mut self, name: &str, value: u64) -> Result<(), Error> {
+        let name = CString::new(name)?;
+        // SAFETY: libvirt grows the array and keeps both counts; the name is copied.
+        let result = unsafe {
+            sys::virTypedParamsAddULLong(
+                &mut self.array,
+                &mut self.used,
+                &mut self.room,
+                name.as_ptr(),
+                value,
+            )
+        };
+        checked(result)
+    }
+
+    fn int(&mut self, name: &str, value: u32) -> Result<(), Error> {
+        let name = CString::new(name)?;
+        // SAFETY: as in `long`.
+        let result = unsafe {
+            sys::virTypedParamsAddUInt(
+                &mut self.array,
+                &mut self.used,
+                &mut self.room,
+                name.as_ptr(),
+                value,
+            )
+        };
+        checked(result)
+    }
+}
+
+impl Drop for Parameters {
+    fn drop(&mut self) {
+        // SAFETY: the array came from libvirt's own allocation with that many entries, or is null.
+        unsafe { sys::virTypedParamsFree(self.array, self.used) };
+    }
+}
+
+fn checked(result: c_int) -> Result<(), Error> {
+    if result < 0 {
+        return Err(Error::last_error());
+    }
+    Ok(())
+}
+
+/// Sets the throughput limits of a disk. `limits` are libvirt's field names (`total_bytes_sec` …), `flags` a mask of
+/// `VIR_DOMAIN_AFFECT_*`.
+///
+/// # Errors
+/// libvirt's error.
+pub fn set_block_io_tune(
+    domain: &Domain,
+    disk: &str,
+    limits: &[(String, u64)],
+    flags: u32,
+) -> Result<(), Error> {
+    let disk = CString::new(disk)?;
+    let mut params = Parameters::new();
+    for (name, value) in limits {
+        params.long(name, *value)?;
+    }
+    // SAFETY: the domain is borrowed; name and parameters live during the call, which copies them.
+    let result = unsafe {
+        sys::virDomainSetBlockIoTune(
+            domain.as_ptr(),
+            disk.as_ptr(),
+            params.array,
+            params.used,
+            flags as c_uint,
+        )
+    };
+    checked(result)
+}
+
+/// Sets the throughput limits of an interface, named by its MAC address. `limits` are libvirt's field names
+/// (`inbound.average` …, in KiB), `flags` a mask of `VIR_DOMAIN_AFFECT_*`.
+///
+/// # Errors
+/// libvirt's error.
+pub fn set_interface_parameters(
+    domain: &Domain,
+    mac: &str,
+    limits: &[(String, u32)],
+    flags: u32,
+) -> Result<(), Error> {
+    let mac = CString::new(mac)?;
+    let mut params = Parameters::new();
+    for (name, value) in limits {
+        params.int(name, *value)?;
+    }
+    // SAFETY: as in `set_block_io_tune`.
+    let result = unsafe {
+        sys::virDomainSetInterfaceParameters(
+            domain.as_ptr(),
+            mac.as_ptr(),
+            params.array,
+            params.used,
+            flags as c_uint,
+        )
+    };
+    checked(result)
+}
+
+/// Ends the domain's long job (save, migration) without its result.
+///
+/// # Errors
+/// libvirt's error: 55 when there is none.
+pub fn abort_job(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the domain is borrowed.
+    checked(unsafe { sys::virDomainAbortJob(domain.as_ptr()) })
 }

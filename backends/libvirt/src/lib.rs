@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod capability;
+mod change;
 pub mod config;
 pub mod connection;
 mod console;
@@ -13,12 +14,20 @@ mod convert;
 mod define;
 pub mod error;
 pub mod ffi;
+mod firstboot;
 mod networks;
+mod plan;
+mod qcow;
+mod qos;
 pub mod quirks;
 pub mod raw;
 mod read;
+mod screen;
 pub mod seed;
+mod snapshots;
 mod tasks;
+mod upload;
+mod usage;
 mod volumes;
 mod watch;
 pub mod xml;

@@ -27,6 +27,8 @@ pub struct Seed {
     pub password: Option<String>,
     /// Its public SSH keys.
     pub ssh_keys: Vec<String>,
+    /// The client's own user data, which is read besides ours.
+    pub user_data: Option<String>,
     /// cloud-init network configuration, version 2; absent means the image's own (DHCP).
     pub network: Option<Value>,
 }
@@ -53,6 +55,11 @@ pub enum SeedError {
         /// Its size.
         bytes: usize,
     },
+    /// The client's user data is of a form that cannot be read besides ours.
+    #[error(
+        "user data of several MIME parts cannot be joined with the first-boot set-up; give one part, or an archive"
+    )]
+    MultiPart,
     /// The file system could not be made.
     #[error("the first-boot image could not be made: {0}")]
     Image(#[from] std::io::Error),
@@ -62,12 +69,38 @@ pub enum SeedError {
 }
 
 impl Seed {
-    /// The `user-data` file.
+    /// The `user-data` file. The client's own comes in an archive with ours: cloud-init reads both, and where both
+    /// state one thing the client's stays and lists are joined.
     ///
     /// # Errors
-    /// [`SeedError::Data`] when a value cannot be written.
-    pub fn user_data(&self) -> Result<String, SeedError> {
+    /// [`SeedError::Data`] when a value cannot be written; [`SeedError::MultiPart`].
+    pub fn user_data_file(&self) -> Result<String, SeedError> {
+        let Some(theirs) = &self.user_data else {
+            return self.own_user_data(None);
+        };
+        let head = theirs.trim_start().to_ascii_lowercase();
+        if head.starts_with("content-type:") || head.starts_with("mime-version:") {
+            return Err(SeedError::MultiPart);
+        }
+        let merge = json!([
+            {"name": "list", "settings": ["append"]},
+            {"name": "dict", "settings": ["no_replace", "recurse_list"]},
+        ]);
+        let archive = json!([
+            {"content": theirs},
+            {"type": "text/cloud-config", "content": self.own_user_data(Some(merge))?},
+        ]);
+        Ok(format!(
+            "#cloud-config-archive\n{}\n",
+            serde_json::to_string_pretty(&archive)?
+        ))
+    }
+
+    fn own_user_data(&self, merge_how: Option<Value>) -> Result<String, SeedError> {
         let mut data = Map::new();
+        if let Some(merge_how) = merge_how {
+            data.insert("merge_how".into(), merge_how);
+        }
         data.insert("hostname".into(), json!(self.hostname));
         data.insert("manage_etc_hosts".into(), json!(true));
         if let Some(user) = &self.user {
@@ -113,7 +146,10 @@ impl Seed {
     /// # Errors
     /// When a file is too large or the image cannot be made.
     pub fn image(&self) -> Result<Vec<u8>, SeedError> {
-        let mut files = vec![("user-data", self.user_data()?), ("meta-data", self.meta_data()?)];
+        let mut files = vec![
+            ("user-data", self.user_data_file()?),
+            ("meta-data", self.meta_data()?),
+        ];
         if let Some(network) = &self.network {
             files.push((
                 "network-config",
@@ -157,6 +193,7 @@ mod tests {
             user: Some("admin".into()),
             password: Some("pa'ss: {word}".into()),
             ssh_keys: vec!["ssh-ed25519 AAAA you@example".into()],
+            user_data: None,
             network: Some(json!({"version": 2})),
         }
     }
@@ -194,15 +231,40 @@ mod tests {
 
     #[test]
     fn hostile_values_stay_values() {
-        let text = seed().user_data().unwrap();
+        let text = seed().user_data_file().unwrap();
         let data: Value = serde_json::from_str(text.trim_start_matches("#cloud-config\n")).unwrap();
         assert_eq!(data["hostname"], "web: \"1\"\n# not yaml");
         assert_eq!(data["chpasswd"]["users"][0]["password"], "pa'ss: {word}");
     }
 
     #[test]
+    fn the_clients_user_data_stands_beside_ours_and_unchanged() {
+        let theirs = "#!/bin/sh\necho \"hello\" > /run/x\n";
+        let seed = Seed {
+            user_data: Some(theirs.into()),
+            ..seed()
+        };
+        let text = seed.user_data_file().unwrap();
+        let archive: Value =
+            serde_json::from_str(text.strip_prefix("#cloud-config-archive\n").unwrap()).unwrap();
+        assert_eq!(archive[0]["content"], theirs);
+        let ours = archive[1]["content"].as_str().unwrap();
+        assert!(ours.starts_with("#cloud-config\n") && ours.contains("merge_how") && ours.contains("admin"));
+        let multipart = Seed {
+            user_data: Some("MIME-Version: 1.0\n".into()),
+            ..seed
+        };
+        assert!(matches!(multipart.image(), Err(SeedError::MultiPart)));
+    }
+
+    #[test]
     fn the_password_is_not_printed() {
-        assert!(!format!("{:?}", seed()).contains("word}"));
+        let seed = Seed {
+            user_data: Some("my secret".into()),
+            ..seed()
+        };
+        let printed = format!("{seed:?}");
+        assert!(!printed.contains("word}") && !printed.contains("my secret"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
+use virt_sys as sys;
 
 use crate::connection::events::HostEvent;
 use crate::connection::{CallError, Host};
@@ -53,7 +54,7 @@ pub(crate) async fn change(
     }
 }
 
-fn state(connection: &Connect, uuid: Uuid) -> Result<Option<(Domain, PowerState)>, CallError> {
+pub(crate) fn state(connection: &Connect, uuid: Uuid) -> Result<Option<(Domain, PowerState)>, CallError> {
     match lookup(connection, uuid)? {
         Some(domain) => {
             let (state, _) = ffi::domain_state(&domain)?;
@@ -66,7 +67,13 @@ fn state(connection: &Connect, uuid: Uuid) -> Result<Option<(Domain, PowerState)
 /// Whether the daemon is just starting the domain for somebody else: it shows as paused until its vCPUs run.
 fn starting_up(domain: &Domain) -> Result<bool, CallError> {
     let (_, reason) = ffi::domain_state(domain)?;
-    Ok(i64::from(reason) == i64::from(virt_sys::VIR_DOMAIN_PAUSED_STARTING_UP))
+    Ok(i64::from(reason) == i64::from(sys::VIR_DOMAIN_PAUSED_STARTING_UP))
+}
+
+/// Whether the domain's memory waits to be restored. A partial image of an interrupted save stays behind while the
+/// domain runs.
+pub(crate) fn saved(domain: &Domain, now: PowerState) -> Result<bool, CallError> {
+    Ok(now == PowerState::Off && domain.is_persistent()? && domain.has_managed_save(0)?)
 }
 
 /// Whether the end state of an action is reached.
@@ -93,8 +100,12 @@ fn at_once(connection: &Connect, driver: Driver, uuid: Uuid, action: PowerAction
             _ => Err(Error::not_found("vm", uuid).into()),
         };
     };
-    if reached(action, now) {
+    if reached(action, now) || (action == PowerAction::Save && saved(&domain, now)?) {
         return Ok(());
+    }
+    if action == PowerAction::Restore && now == PowerState::Off && !saved(&domain, now)? {
+        let detail = "no memory of the VM is saved; start it instead";
+        return Err(Error::illegal_state("vm", uuid, detail).into());
     }
     let done = match action {
         PowerAction::Start if now == PowerState::Suspended => domain.pm_wakeup(0),
@@ -109,7 +120,8 @@ fn at_once(connection: &Connect, driver: Driver, uuid: Uuid, action: PowerAction
         PowerAction::Reset => domain.reset(),
         PowerAction::Suspend => domain.suspend(),
         PowerAction::Resume => domain.resume(),
-        PowerAction::Save => domain.managed_save(0).map(|_| ()),
+        // Whatever it did when it was saved, a restored VM runs: that is how a second try knows that it is done.
+        PowerAction::Save => domain.managed_save(sys::VIR_DOMAIN_SAVE_RUNNING),
         PowerAction::Restore => domain.create(),
         PowerAction::Shutdown | PowerAction::ForceReboot => {
             return Err(Error::internal("this power action is made of others").into());
@@ -119,6 +131,7 @@ fn at_once(connection: &Connect, driver: Driver, uuid: Uuid, action: PowerAction
     // Somebody else may have been faster: then it is so already.
     match state(connection, uuid)? {
         Some((_, now)) if reached(action, now) => Ok(()),
+        Some((domain, now)) if action == PowerAction::Save && saved(&domain, now)? => Ok(()),
         None if action == PowerAction::ForceOff => Ok(()),
         // Or was in the way: what libvirt then says depends on where the two met.
         Some((_, now))
@@ -217,7 +230,7 @@ fn ask_guest(connection: &Connect, driver: Driver, uuid: Uuid, again: bool) -> R
 }
 
 /// Waits for any event of the domain, or until the given time.
-async fn wait_for_change(events: &mut broadcast::Receiver<HostEvent>, uuid: Uuid, until: Instant) {
+pub(crate) async fn wait_for_change(events: &mut broadcast::Receiver<HostEvent>, uuid: Uuid, until: Instant) {
     let concerns = async {
         loop {
             match events.recv().await {

@@ -1,4 +1,4 @@
-//! Volumes: blank, copied from an image, layered over one, and the first-boot medium.
+//! Volumes: blank, copied from an image or another volume, layered over one, made larger, and removed.
 //!
 //! libvirt's volumes have no room for the id of the job that made them. What the core guarantees instead: their names
 //! carry the VM's id, and a step that begins again says when it first began. So a volume that is already there when a
@@ -7,22 +7,24 @@
 use std::time::{Duration, Instant};
 
 use babelvisor_core::backend::CallContext;
-use babelvisor_core::model::{BackendId, Volume, VolumeFormat, VolumeId, VolumeSource, VolumeSpec};
+use babelvisor_core::model::{
+    BackendId, PoolVolume, Volume, VolumeFormat, VolumeId, VolumeSource, VolumeSpec,
+};
 use babelvisor_core::{Error, ErrorKind};
 use virt::connect::Connect;
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
-use virt::stream::Stream;
 use virt_sys as sys;
 
 use crate::connection::CallError;
 use crate::convert;
 use crate::error::code;
 use crate::read::pool_id;
+use crate::upload;
+use crate::usage;
+use crate::xml::DiskSource;
 use crate::xml::host::{PoolXml, VolumeSpec as VolumeDefinition, VolumeXml};
 
-/// Bytes sent to a stream at once.
-const CHUNK: usize = 256 * 1024;
 /// Pause between looks at what the daemon still does for an earlier try.
 const AGAIN: Duration = Duration::from_millis(100);
 /// STORAGE_VOL_EXIST.
@@ -33,11 +35,15 @@ const INTERNAL: u32 = 1;
 const FAILED: u32 = 9;
 const NO_POOL: u32 = 49;
 const NO_VOLUME: u32 = 50;
+/// Most images in one chain of backing files.
+const MOST_LAYERS: usize = 32;
+/// Sizes of images are multiples of this.
+const SECTOR: u64 = 512;
 /// OPERATION_INVALID: among others "is still being allocated".
 const INVALID: u32 = 55;
 
 /// libvirt's word for a format.
-fn format_word(format: VolumeFormat) -> Result<&'static str, CallError> {
+pub(crate) fn format_word(format: VolumeFormat) -> Result<&'static str, CallError> {
     match format {
         VolumeFormat::Raw => Ok("raw"),
         VolumeFormat::Qcow2 => Ok("qcow2"),
@@ -45,7 +51,7 @@ fn format_word(format: VolumeFormat) -> Result<&'static str, CallError> {
     }
 }
 
-fn pool(connection: &Connect, name: &str) -> Result<StoragePool, CallError> {
+pub(crate) fn pool(connection: &Connect, name: &str) -> Result<StoragePool, CallError> {
     let pool = match connection.lookup_storage_pool_by_name(name) {
         Ok(pool) => pool,
         Err(error) if code(&error) == NO_POOL => return Err(Error::not_found("storage pool", name).into()),
@@ -67,7 +73,7 @@ fn find(pool: &StoragePool, name: &str) -> Result<Option<StorageVol>, CallError>
 }
 
 /// Checks a name before it becomes part of a path on the host.
-fn check_name(name: &str) -> Result<(), CallError> {
+pub(crate) fn check_name(name: &str) -> Result<(), CallError> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) || name.len() > 200 {
         return Err(Error::invalid("name", format!("{name:?} is not a volume name")).into());
     }
@@ -75,12 +81,7 @@ fn check_name(name: &str) -> Result<(), CallError> {
 }
 
 /// A volume of libvirt as the core's.
-fn describe(
-    backend: &BackendId,
-    pool: &str,
-    volume: &StorageVol,
-    call: &CallContext,
-) -> Result<Volume, CallError> {
+fn described(backend: &BackendId, pool: &str, volume: &StorageVol) -> Result<Volume, CallError> {
     let xml = VolumeXml::parse(&volume.xml_desc(0)?)?;
     Ok(Volume {
         id: VolumeId::computed(backend, &format!("{pool}/{}", xml.name)),
@@ -91,7 +92,20 @@ fn describe(
         capacity: xml.capacity,
         allocation: xml.allocation,
         name: xml.name,
+        made_by: None,
+    })
+}
+
+/// A volume that this job has just made.
+pub(crate) fn describe(
+    backend: &BackendId,
+    pool: &str,
+    volume: &StorageVol,
+    call: &CallContext,
+) -> Result<Volume, CallError> {
+    Ok(Volume {
         made_by: call.job,
+        ..described(backend, pool, volume)?
     })
 }
 
@@ -114,7 +128,7 @@ fn taken(name: &str) -> CallError {
 }
 
 /// Makes a volume under a name that is free, or that our own earlier try has taken.
-fn in_free_place(
+pub(crate) fn in_free_place(
     pool: &StoragePool,
     name: &str,
     call: &CallContext,
@@ -192,7 +206,7 @@ pub(crate) fn create(
         VolumeSource::Layer { image, format } => {
             let (path, size) = match image_volume(connection, image)? {
                 Some(image) => {
-                    refuse_chain(&image)?;
+                    check_chain(connection, &image, *format)?;
                     (image.path()?, image.info()?.capacity)
                 }
                 // An image outside all pools can still be a backing file; QEMU opens it by its path.
@@ -206,7 +220,7 @@ pub(crate) fn create(
             let xml = definition(spec.capacity.max(size), backing)?;
             Ok(StorageVol::create_xml(&pool, &xml, 0)?)
         }
-        VolumeSource::Copy { image, .. } => {
+        VolumeSource::Copy { image, format } => {
             let source = image_volume(connection, image)?.ok_or_else(|| {
                 Error::new(
                     ErrorKind::NotFound,
@@ -214,7 +228,8 @@ pub(crate) fn create(
                 )
                 .about("image", image)
             })?;
-            refuse_chain(&source)?;
+            refuse_other_format(&source, *format)?;
+            check_chain(connection, &source, *format)?;
             let size = source.info()?.capacity;
             let capacity = spec.capacity.max(size);
             let copy = StorageVol::create_xml_from(&pool, &definition(capacity, None)?, &source, 0)?;
@@ -266,21 +281,140 @@ fn image_volume(connection: &Connect, image: &str) -> Result<Option<StorageVol>,
     Ok(None)
 }
 
-/// An image that itself refers to another file could expose any file of the host.
-fn refuse_chain(image: &StorageVol) -> Result<(), CallError> {
-    let xml = VolumeXml::parse(&image.xml_desc(0)?)?;
-    match xml.backing {
-        Some(_) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "image {} has a backing file of its own; only self-contained images are taken",
-                xml.name
-            ),
-        )
-        .about("image", xml.name)
-        .into()),
-        None => Ok(()),
+/// Checks what an image is made of before it is read or built upon.
+///
+/// An image that refers to another file could expose any file of the host. Layers are taken where every file below is
+/// a volume of a pool itself, as the disks are that the gateway makes.
+fn check_chain(connection: &Connect, image: &StorageVol, declared: VolumeFormat) -> Result<(), CallError> {
+    let top = VolumeXml::parse(&image.xml_desc(0)?)?;
+    let refused = |text: String| -> CallError {
+        Error::new(ErrorKind::Unsupported, text)
+            .about("image", &top.name)
+            .into()
+    };
+    let (mut xml, mut volume, mut format) = (top.clone(), image.clone(), declared);
+    for _ in 0..MOST_LAYERS {
+        if format == VolumeFormat::Qcow2 {
+            upload::refuse_data_file(connection, &volume, &xml.name)?;
+        }
+        let Some(below) = xml.backing.filter(|_| format == VolumeFormat::Qcow2) else {
+            return Ok(());
+        };
+        format = match xml.backing_format.as_deref() {
+            Some("raw") => VolumeFormat::Raw,
+            Some("qcow2") => VolumeFormat::Qcow2,
+            _ => {
+                return Err(refused(format!(
+                    "image {} has the backing file {below} without a declared format",
+                    top.name
+                )));
+            }
+        };
+        volume = match connection.lookup_storage_vol_by_path(&below) {
+            Ok(volume) => volume,
+            Err(error) if code(&error) == NO_VOLUME => {
+                return Err(refused(format!(
+                    "image {} has the backing file {below}, which is in no storage pool",
+                    top.name
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        xml = VolumeXml::parse(&volume.xml_desc(0)?)?;
     }
+    Err(refused(format!(
+        "image {} has more than {MOST_LAYERS} layers",
+        top.name
+    )))
+}
+
+/// A copy is read in the layout that libvirt found, which a guest can forge on a raw disk.
+fn refuse_other_format(image: &StorageVol, declared: VolumeFormat) -> Result<(), CallError> {
+    let xml = VolumeXml::parse(&image.xml_desc(0)?)?;
+    let found = convert::format(xml.format.as_deref());
+    if found == declared {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "image {} is declared {} but its content is {}; such an image is not copied",
+            xml.name,
+            declared.as_ref(),
+            xml.format.as_deref().unwrap_or("raw")
+        ),
+    )
+    .about("image", xml.name)
+    .into())
+}
+
+/// A medium for a drive, by an image's key: how a disk refers to it, and its layout.
+pub(crate) fn medium(connection: &Connect, key: &str) -> Result<(DiskSource, String), CallError> {
+    let Some(volume) = image_volume(connection, key)? else {
+        // A medium outside all pools is only read, and only as plain bytes.
+        if key.starts_with('/') {
+            return Ok((DiskSource::File(key.to_owned()), "raw".into()));
+        }
+        return Err(Error::not_found("image", key).into());
+    };
+    let xml = VolumeXml::parse(&volume.xml_desc(0)?)?;
+    let format = convert::format(xml.format.as_deref());
+    if format == VolumeFormat::Qcow2 {
+        check_chain(connection, &volume, format)?;
+    }
+    let path = volume.path()?;
+    let source = match xml.kind.as_str() {
+        "block" => DiskSource::Block(path),
+        _ => DiskSource::File(path),
+    };
+    Ok((source, format_word(format)?.to_owned()))
+}
+
+/// One volume as it is now; `None` when there is none.
+pub(crate) fn look(
+    connection: &Connect,
+    backend: &BackendId,
+    place: &PoolVolume,
+) -> Result<Option<Volume>, CallError> {
+    let Some(found) = usage::find(connection, place)? else {
+        return Ok(None);
+    };
+    described(backend, &place.pool, &found.volume).map(Some)
+}
+
+/// Makes a volume larger; a guest that runs with it sees the new size.
+pub(crate) fn resize(
+    connection: &Connect,
+    backend: &BackendId,
+    place: &PoolVolume,
+    capacity: u64,
+) -> Result<Volume, CallError> {
+    let found = usage::existing(connection, place)?;
+    let capacity = capacity
+        .checked_next_multiple_of(SECTOR)
+        .ok_or_else(|| Error::invalid("capacity", format!("{capacity} bytes are too many")))?;
+    if found.xml.capacity < capacity {
+        let running = usage::users(connection, &found, sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE, None)?;
+        match running.as_slice() {
+            [] => found.volume.resize(capacity, 0)?,
+            [user] => {
+                user.domain
+                    .block_resize(&user.disk.target, capacity, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES)?
+            }
+            [first, second, ..] => {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!(
+                        "volume {} is in use by the running VMs {} and {}; stop all but one to resize it",
+                        place.name, first.name, second.name
+                    ),
+                )
+                .about("volume", &place.name)
+                .into());
+            }
+        }
+    }
+    described(backend, &place.pool, &found.volume)
 }
 
 /// Removes a volume; absent is success.
@@ -305,62 +439,4 @@ pub(crate) fn remove(
         }
         None => Ok(None),
     }
-}
-
-/// Stores a ready-made image as a raw volume.
-pub(crate) fn upload(
-    connection: &Connect,
-    backend: &BackendId,
-    pool_name: &str,
-    name: &str,
-    content: &[u8],
-    call: &CallContext,
-) -> Result<Volume, CallError> {
-    check_name(name)?;
-    let pool = pool(connection, pool_name)?;
-    let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-    let xml = VolumeDefinition {
-        name: name.to_owned(),
-        capacity: size,
-        allocation: size,
-        format: "raw".to_owned(),
-        backing: None,
-    }
-    .to_xml()?;
-    let volume = in_free_place(&pool, name, call, || Ok(StorageVol::create_xml(&pool, &xml, 0)?))?;
-    if let Err(error) = send(connection, &volume, content) {
-        // Half a medium is worse than none.
-        if let Err(error) = volume.delete(0) {
-            tracing::warn!(volume = name, %error, "a volume whose upload failed could not be removed");
-        }
-        return Err(error);
-    }
-    describe(backend, pool_name, &volume, call)
-}
-
-fn send(connection: &Connect, volume: &StorageVol, content: &[u8]) -> Result<(), CallError> {
-    let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-    let stream = Stream::new(connection, 0)?;
-    volume.upload(&stream, 0, size, 0)?;
-    for chunk in content.chunks(CHUNK) {
-        let mut rest = chunk;
-        while !rest.is_empty() {
-            let sent = match stream.send(rest) {
-                Ok(sent) => usize::try_from(sent).unwrap_or(0),
-                Err(error) => {
-                    // The send's error says more than the abort's.
-                    let _ = stream.abort();
-                    return Err(error.into());
-                }
-            };
-            match rest.get(sent..) {
-                Some(next) if sent > 0 => rest = next,
-                _ => {
-                    let _ = stream.abort();
-                    return Err(Error::internal("libvirt took no bytes of an upload").into());
-                }
-            }
-        }
-    }
-    Ok(stream.finish()?)
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use babelvisor_conformance::testbed::Libvirtd;
 use babelvisor_libvirt::xml::build::{DiskSource, DiskSpec, DomainType, NicSource, NicSpec};
 use babelvisor_libvirt::xml::canon::lines;
-use babelvisor_libvirt::xml::{DomainDocument, DomainSpec, DomainXml, Element, GraphicsSpec};
+use babelvisor_libvirt::xml::{DomainDocument, DomainSpec, DomainXml, Element, GraphicsSpec, VideoSpec};
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt_sys::{VIR_DOMAIN_DEFINE_VALIDATE, VIR_DOMAIN_XML_INACTIVE, VIR_DOMAIN_XML_SECURE};
@@ -24,6 +24,7 @@ fn disk(target: &str, bus: &str, device: &str) -> DiskSpec {
         target: target.into(),
         bus: bus.into(),
         readonly: device == "cdrom",
+        shareable: false,
         serial: (device == "disk").then(|| format!("S{target}")),
         boot_order: None,
     }
@@ -34,6 +35,14 @@ fn nic(last: u8) -> NicSpec {
         source: NicSource::User,
         mac: Some(format!("52:54:00:aa:bb:{last:02x}")),
         model: "virtio".into(),
+    }
+}
+
+fn video(model: &str, memory: Option<u64>, heads: Option<u32>) -> VideoSpec {
+    VideoSpec {
+        model: model.into(),
+        memory,
+        heads,
     }
 }
 
@@ -48,19 +57,24 @@ fn everything(name: &str, machine: &str, uefi: bool) -> DomainSpec {
         machine: machine.into(),
         uefi,
         emulator: None,
-        memory: 256 << 20,
+        memory: 192 << 20,
+        max_memory: 256 << 20,
         vcpus: 2,
         max_vcpus: 4,
+        topology: Some((1, 2, 2)),
+        cpu_model: Some("qemu64".into()),
         disks: vec![
             disk("vda", "virtio", "disk"),
             disk("vdb", "virtio", "disk"),
             disk("sda", "scsi", "cdrom"),
         ],
         nics: vec![nic(1), nic(2)],
-        graphics: Some(GraphicsSpec {
+        graphics: vec![GraphicsSpec {
+            kind: "vnc".into(),
             listen: "127.0.0.1".into(),
             password: Some("made<up".into()),
-        }),
+        }],
+        videos: vec![video("virtio", None, Some(2)), video("virtio", None, None)],
         serial_log: Some("/var/log/libvirt/serial/x.log".into()),
         agent: true,
         boot: vec!["hd".into(), "cdrom".into(), "network".into()],
@@ -135,6 +149,18 @@ fn new_and_edited_definitions_pass_libvirts_schema() {
         document.add_nic(&nic(3)).unwrap();
         assert!(document.remove_nic("52:54:00:aa:bb:02").unwrap());
         document.set_graphics_password("vnc", Some("other")).unwrap();
+        document
+            .set_nic(
+                "52:54:00:AA:BB:01",
+                &NicSource::Network("default".into()),
+                Some("52:54:00:aa:bb:09"),
+                Some("e1000"),
+            )
+            .unwrap();
+        document.set_topology(2, 2, 2).unwrap();
+        document
+            .set_videos(&[video("vga", Some(32 << 20), None)])
+            .unwrap();
         document.set_boot_classes(&["cdrom", "hd"]).unwrap();
         document.set_medium("sda", None).unwrap();
         document.set_metadata(&[("job", "j-2")]);
@@ -148,14 +174,35 @@ fn new_and_edited_definitions_pass_libvirts_schema() {
             ["vda", "vdc", "sda"]
         );
         assert_eq!(after.interfaces.len(), 2);
+        let nic = &after.interfaces[0];
+        assert_eq!(
+            (nic.kind.as_str(), nic.source.as_deref()),
+            ("network", Some("default"))
+        );
+        assert_eq!(
+            (nic.mac.as_deref(), nic.model.as_deref()),
+            (Some("52:54:00:aa:bb:09"), Some("e1000"))
+        );
+        assert_eq!(
+            after.topology.map(|t| (t.sockets, t.cores, t.threads)),
+            Some((2, 2, 2))
+        );
+        assert_eq!((after.videos.len(), after.videos[0].vram), (1, Some(32 << 20)));
         assert_eq!(after.metadata("job"), Some("j-2"));
         // libvirt itself gives the new devices their places and sorts disks by their bus; nothing else may differ.
         let foreign: Vec<String> = unnumbered(&edited)
             .symmetric_difference(&unnumbered(&again))
             .filter(|line| {
-                !["/address", "/controller", "/boot"]
-                    .iter()
-                    .any(|part| line.contains(part))
+                // It also says aloud that there is one die and one screen.
+                ![
+                    "/address",
+                    "/controller",
+                    "/boot",
+                    "/topology@dies",
+                    "/model@heads",
+                ]
+                .iter()
+                .any(|part| line.contains(part))
             })
             .cloned()
             .collect();

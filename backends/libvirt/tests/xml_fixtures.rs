@@ -73,6 +73,7 @@ fn new_disk() -> DiskSpec {
         target: "vdx".into(),
         bus: "virtio".into(),
         readonly: false,
+        shareable: false,
         serial: Some("S-1".into()),
         boot_order: None,
     }

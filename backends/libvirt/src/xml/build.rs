@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::edit::metadata_element;
+pub use super::parts::*;
 use super::tree::Element;
 use super::units::kib;
 use super::{XmlError, check_text};
@@ -12,83 +13,6 @@ pub const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 /// Root ports beyond those in use that a q35 guest gets, so that devices can be plugged in later: each hot-plugged
 /// PCI device needs one of its own.
 pub const SPARE_ROOT_PORTS: usize = 14;
-
-/// Where a disk's content is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DiskSource {
-    /// A file on the host.
-    File(String),
-    /// A block device on the host.
-    Block(String),
-    /// A volume in a libvirt pool.
-    Volume {
-        /// The pool's name.
-        pool: String,
-        /// The volume's name.
-        volume: String,
-    },
-}
-
-/// A disk or drive to define.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiskSpec {
-    /// `disk` or `cdrom`.
-    pub device: String,
-    /// Its content; `None` is an empty drive.
-    pub source: Option<DiskSource>,
-    /// Image format: `raw` or `qcow2`.
-    pub format: String,
-    /// Target name: `vda` …
-    pub target: String,
-    /// Bus: `virtio sata scsi ide`.
-    pub bus: String,
-    /// Whether the guest may only read it.
-    pub readonly: bool,
-    /// Serial number for the guest.
-    pub serial: Option<String>,
-    /// Per-device boot order, from 1.
-    pub boot_order: Option<u32>,
-}
-
-/// What a network interface is connected to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NicSource {
-    /// A libvirt network, by name.
-    Network(String),
-    /// A bridge of the host, by name.
-    Bridge(String),
-    /// QEMU's own user-mode network.
-    User,
-}
-
-/// A network interface to define.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NicSpec {
-    /// What it is connected to.
-    pub source: NicSource,
-    /// MAC address; libvirt chooses one when absent.
-    pub mac: Option<String>,
-    /// Model: `virtio e1000 …`.
-    pub model: String,
-}
-
-/// The graphics server of a new domain.
-#[derive(Clone, PartialEq, Eq)]
-pub struct GraphicsSpec {
-    /// Address to listen on.
-    pub listen: String,
-    /// VNC password (VNC itself only looks at the first eight bytes).
-    pub password: Option<String>,
-}
-
-impl std::fmt::Debug for GraphicsSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GraphicsSpec")
-            .field("listen", &self.listen)
-            .field("password", &self.password.as_ref().map(|_| "***"))
-            .finish()
-    }
-}
 
 /// How the guest's CPU is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -113,6 +37,9 @@ impl DomainType {
     }
 }
 
+/// libvirt's CPU modes that take no model name.
+pub const CPU_MODES: [&str; 3] = ["host-model", "host-passthrough", "maximum"];
+
 /// Everything that a new domain needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -134,18 +61,26 @@ pub struct DomainSpec {
     pub uefi: bool,
     /// Emulator binary; libvirt picks one when absent.
     pub emulator: Option<String>,
-    /// Memory at boot, bytes.
+    /// Memory in use, bytes.
     pub memory: u64,
+    /// Memory that the balloon can give back while it runs, bytes; not below `memory`.
+    pub max_memory: u64,
     /// vCPUs in use.
     pub vcpus: u32,
     /// Most vCPUs that can be plugged in.
     pub max_vcpus: u32,
+    /// Sockets, cores and threads; their product is `max_vcpus`.
+    pub topology: Option<(u32, u32, u32)>,
+    /// A CPU model by name, or one of libvirt's modes `host-model`, `host-passthrough`, `maximum`.
+    pub cpu_model: Option<String>,
     /// Disks and drives in order.
     pub disks: Vec<DiskSpec>,
     /// Network interfaces in order.
     pub nics: Vec<NicSpec>,
-    /// VNC server; none when absent.
-    pub graphics: Option<GraphicsSpec>,
+    /// Graphics servers.
+    pub graphics: Vec<GraphicsSpec>,
+    /// Video cards; the first is the primary one.
+    pub videos: Vec<VideoSpec>,
     /// File for the serial port's output.
     pub serial_log: Option<String>,
     /// Whether the guest gets a channel for its agent.
@@ -154,94 +89,6 @@ pub struct DomainSpec {
     pub boot: Vec<String>,
     /// Our metadata fields.
     pub metadata: Vec<(String, String)>,
-}
-
-/// The name of the n-th disk (from 0) with a prefix: vda … vdz, vdaa …
-pub fn disk_name(prefix: &str, index: usize) -> String {
-    let mut letters = Vec::new();
-    let mut rest = index;
-    loop {
-        letters.push(char::from(b'a' + u8::try_from(rest % 26).unwrap_or(0)));
-        if rest < 26 {
-            break;
-        }
-        rest = rest / 26 - 1;
-    }
-    letters.reverse();
-    format!("{prefix}{}", letters.into_iter().collect::<String>())
-}
-
-/// `<source>` and the disk type that belongs to it.
-pub(super) fn source_element(source: &DiskSource) -> (&'static str, Element) {
-    match source {
-        DiskSource::File(path) => ("file", Element::new("source").with("file", path.as_str())),
-        DiskSource::Block(path) => ("block", Element::new("source").with("dev", path.as_str())),
-        DiskSource::Volume { pool, volume } => (
-            "volume",
-            Element::new("source")
-                .with("pool", pool.as_str())
-                .with("volume", volume.as_str()),
-        ),
-    }
-}
-
-/// A `<disk>`.
-pub fn disk_element(disk: &DiskSpec) -> Element {
-    let (kind, source) = match &disk.source {
-        Some(source) => {
-            let (kind, element) = source_element(source);
-            (kind, Some(element))
-        }
-        None => ("file", None),
-    };
-    Element::new("disk")
-        .with("type", kind)
-        .with("device", disk.device.as_str())
-        .child(
-            Element::new("driver")
-                .with("name", "qemu")
-                .with("type", disk.format.as_str()),
-        )
-        .child_opt(source)
-        .child(
-            Element::new("target")
-                .with("dev", disk.target.as_str())
-                .with("bus", disk.bus.as_str()),
-        )
-        .child_opt(
-            disk.serial
-                .as_ref()
-                .map(|s| Element::new("serial").text(s.as_str())),
-        )
-        .child_opt((disk.readonly || disk.device == "cdrom").then(|| Element::new("readonly")))
-        .child_opt(
-            disk.boot_order
-                .map(|n| Element::new("boot").with("order", n.to_string())),
-        )
-}
-
-/// An `<interface>`.
-pub fn nic_element(nic: &NicSpec) -> Element {
-    let (kind, source) = match &nic.source {
-        NicSource::Network(name) => (
-            "network",
-            Some(Element::new("source").with("network", name.as_str())),
-        ),
-        NicSource::Bridge(name) => (
-            "bridge",
-            Some(Element::new("source").with("bridge", name.as_str())),
-        ),
-        NicSource::User => ("user", None),
-    };
-    Element::new("interface")
-        .with("type", kind)
-        .child_opt(
-            nic.mac
-                .as_ref()
-                .map(|mac| Element::new("mac").with("address", mac.as_str())),
-        )
-        .child_opt(source)
-        .child(Element::new("model").with("type", nic.model.as_str()))
 }
 
 impl DomainSpec {
@@ -293,7 +140,7 @@ impl DomainSpec {
             .child_opt(
                 (!fields.is_empty()).then(|| Element::new("metadata").child(metadata_element(&fields))),
             )
-            .child(size("memory", self.memory))
+            .child(size("memory", self.max_memory.max(self.memory)))
             .child(size("currentMemory", self.memory))
             .child(vcpu)
             .child(self.os())
@@ -302,15 +149,30 @@ impl DomainSpec {
                     .child(Element::new("acpi"))
                     .child(Element::new("apic"))
             }))
-            // Without a CPU of its own a KVM guest would get QEMU's oldest common model.
-            .child_opt(
-                (self.virt_type == DomainType::Kvm).then(|| Element::new("cpu").with("mode", "host-model")),
-            )
+            .child_opt(self.cpu())
             .child(Element::new("clock").with("offset", "utc"))
             .child(Element::new("on_poweroff").text("destroy"))
             .child(Element::new("on_reboot").text("restart"))
             .child(Element::new("on_crash").text("destroy"))
             .child(self.devices())
+    }
+
+    fn cpu(&self) -> Option<Element> {
+        let mut cpu = match self.cpu_model.as_deref() {
+            Some(mode) if CPU_MODES.contains(&mode) => Element::new("cpu").with("mode", mode),
+            Some(model) => Element::new("cpu")
+                .with("mode", "custom")
+                .with("match", "exact")
+                .child(Element::new("model").with("fallback", "forbid").text(model)),
+            // Without a CPU of its own a KVM guest would get QEMU's oldest common model.
+            None if self.virt_type == DomainType::Kvm => Element::new("cpu").with("mode", "host-model"),
+            None if self.topology.is_some() => Element::new("cpu"),
+            None => return None,
+        };
+        if let Some((sockets, cores, threads)) = self.topology {
+            cpu = cpu.child(topology_element(sockets, cores, threads));
+        }
+        Some(cpu)
     }
 
     fn os(&self) -> Element {
@@ -343,12 +205,7 @@ impl DomainSpec {
             devices = devices.child(disk_element(disk));
         }
         if self.virt_type != DomainType::Test && self.disks.iter().any(|d| d.bus == "scsi") {
-            devices = devices.child(
-                Element::new("controller")
-                    .with("type", "scsi")
-                    .with("index", "0")
-                    .with("model", "virtio-scsi"),
-            );
+            devices = devices.child(scsi_controller());
         }
         if self.is_q35() {
             devices = devices.child(controller(0, "pcie-root"));
@@ -359,8 +216,17 @@ impl DomainSpec {
         for nic in &self.nics {
             devices = devices.child(nic_element(nic));
         }
+        let shown = |mut devices: Element| {
+            for graphics in &self.graphics {
+                devices = devices.child(graphics_element(graphics));
+            }
+            for (place, video) in self.videos.iter().enumerate() {
+                devices = devices.child(video_element(video, place == 0));
+            }
+            devices
+        };
         if self.virt_type == DomainType::Test {
-            return devices.child_opt(self.graphics_element());
+            return shown(devices);
         }
         let log = self
             .serial_log
@@ -387,11 +253,7 @@ impl DomainSpec {
                 ),
             );
         }
-        devices
-            .child_opt(self.graphics_element())
-            .child_opt(self.graphics.as_ref().map(|_| {
-                Element::new("video").child(Element::new("model").with("type", "vga").with("vram", "16384"))
-            }))
+        shown(devices)
             .child(Element::new("memballoon").with("model", "virtio"))
             .child(
                 Element::new("rng").with("model", "virtio").child(
@@ -400,21 +262,6 @@ impl DomainSpec {
                         .text("/dev/urandom"),
                 ),
             )
-    }
-
-    fn graphics_element(&self) -> Option<Element> {
-        self.graphics.as_ref().map(|g| {
-            Element::new("graphics")
-                .with("type", "vnc")
-                .with("port", "-1")
-                .with("autoport", "yes")
-                .with_opt("passwd", g.password.as_deref())
-                .child(
-                    Element::new("listen")
-                        .with("type", "address")
-                        .with("address", g.listen.as_str()),
-                )
-        })
     }
 
     fn is_q35(&self) -> bool {
@@ -429,23 +276,10 @@ impl DomainSpec {
     }
 }
 
-fn controller(index: usize, model: &str) -> Element {
-    Element::new("controller")
-        .with("type", "pci")
-        .with("index", index.to_string())
-        .with("model", model)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn disk_names_continue_after_z() {
-        assert_eq!(disk_name("vd", 0), "vda");
-        assert_eq!(disk_name("vd", 25), "vdz");
-        assert_eq!(disk_name("vd", 26), "vdaa");
-        assert_eq!(disk_name("sd", 27), "sdab");
-        assert_eq!(disk_name("vd", 26 + 26 * 26), "vdaaa");
-    }
+/// `<cpu><topology>`.
+pub(super) fn topology_element(sockets: u32, cores: u32, threads: u32) -> Element {
+    Element::new("topology")
+        .with("sockets", sockets.to_string())
+        .with("cores", cores.to_string())
+        .with("threads", threads.to_string())
 }

@@ -3,7 +3,7 @@
 //! Every method touches only the elements that it names. What cannot be changed without contradicting another part
 //! (guest NUMA cells, for instance) is refused instead of written.
 
-use super::build::{self, DiskSource, DiskSpec, NicSpec};
+use super::build::{self, DiskSource, DiskSpec, NicSource, NicSpec, VideoSpec};
 use super::tree::{Element, Node};
 use super::units::{bytes_of, kib};
 use super::view::{DiskXml, InterfaceXml, is_ours};
@@ -128,6 +128,34 @@ impl DomainDocument {
         Ok(())
     }
 
+    /// Sets sockets, cores and threads.
+    ///
+    /// # Errors
+    /// [`XmlError::Conflict`] when they do not multiply to the most vCPUs of the definition.
+    pub fn set_topology(&mut self, sockets: u32, cores: u32, threads: u32) -> Result<(), XmlError> {
+        let product = sockets.checked_mul(cores).and_then(|n| n.checked_mul(threads));
+        let max = self
+            .root
+            .text_of("vcpu")
+            .and_then(|text| text.parse::<u32>().ok());
+        if product.is_none() || product != max {
+            return Err(XmlError::Conflict(format!(
+                "{sockets} sockets × {cores} cores × {threads} threads are not the maximum of {} vCPUs",
+                max.unwrap_or(1)
+            )));
+        }
+        let topology = build::topology_element(sockets, cores, threads);
+        self.root.upsert(
+            "cpu",
+            &["features", "os", "sysinfo", "resource", "cputune", "vcpu"],
+            |cpu| {
+                cpu.remove_where(|e| e.name == "topology");
+                cpu.insert_after(&["model", "vendor"], topology);
+            },
+        );
+        Ok(())
+    }
+
     /// Sets the memory at boot and the present (balloon) memory, in bytes, rounded up to KiB.
     ///
     /// # Errors
@@ -191,12 +219,41 @@ impl DomainDocument {
         Ok(())
     }
 
+    /// Adds a device of any kind behind its like.
+    ///
+    /// # Errors
+    /// When the definition has no devices.
+    pub fn add_device(&mut self, device: Element) -> Result<(), XmlError> {
+        let name = device.name.clone();
+        self.devices()?.insert_after(&[&name, "disk", "emulator"], device);
+        Ok(())
+    }
+
+    /// Sets the layout of what is in a drive.
+    ///
+    /// # Errors
+    /// When the definition has no devices.
+    pub fn set_medium_format(&mut self, target: &str, format: &str) -> Result<(), XmlError> {
+        let drives = self.devices()?.elements_mut();
+        for drive in drives.filter(|e| e.name == "disk" && DiskXml::read(e).target == target) {
+            drive.upsert("driver", &[], |driver| {
+                driver.set("type", format);
+            });
+        }
+        Ok(())
+    }
+
     /// The `<disk>` with that target name.
     pub fn disk(&self, target: &str) -> Option<&Element> {
         self.root
             .get("devices")?
             .all("disk")
             .find(|d| DiskXml::read(d).target == target)
+    }
+
+    /// The bus of the disk with that target name.
+    pub fn bus_of(&self, target: &str) -> Option<&str> {
+        self.disk(target)?.get("target")?.attr("bus")
     }
 
     /// Removes the disk with that target name; says whether there was one.
@@ -231,6 +288,85 @@ impl DomainDocument {
             let (kind, element) = build::source_element(source);
             drive.set("type", kind);
             drive.insert_after(&["driver"], element);
+        }
+        Ok(())
+    }
+
+    /// Adds a SCSI controller where there is none; says whether it did.
+    ///
+    /// # Errors
+    /// When the definition has no devices.
+    pub fn add_scsi_controller(&mut self) -> Result<bool, XmlError> {
+        let devices = self.devices()?;
+        if devices.all("controller").any(|c| c.attr("type") == Some("scsi")) {
+            return Ok(false);
+        }
+        devices.insert_after(&["controller", "disk", "emulator"], build::scsi_controller());
+        Ok(true)
+    }
+
+    /// Replaces all video cards.
+    ///
+    /// # Errors
+    /// When the definition has no devices.
+    pub fn set_videos(&mut self, videos: &[VideoSpec]) -> Result<(), XmlError> {
+        let devices = self.devices()?;
+        devices.remove_where(|e| e.name == "video");
+        for (place, video) in videos.iter().enumerate().rev() {
+            devices.insert_after(
+                &["sound", "graphics", "input", "channel", "console", "serial"],
+                build::video_element(video, place == 0),
+            );
+        }
+        Ok(())
+    }
+
+    /// Plugs the interface with the MAC address `mac` into `source`, and gives it another address or model where
+    /// there is one.
+    ///
+    /// # Errors
+    /// [`XmlError::Conflict`] when there is no such interface, or another one has the new address already.
+    pub fn set_nic(
+        &mut self,
+        mac: &str,
+        source: &NicSource,
+        new_mac: Option<&str>,
+        model: Option<&str>,
+    ) -> Result<(), XmlError> {
+        let (mac, new_mac) = (
+            mac.to_ascii_lowercase(),
+            new_mac.map(str::to_ascii_lowercase).filter(|new| *new != mac),
+        );
+        if let Some(new) = &new_mac
+            && self.nic(new).is_some()
+        {
+            return Err(XmlError::Conflict(format!(
+                "the domain has an interface with the MAC {new} already"
+            )));
+        }
+        let nic = self
+            .devices()?
+            .elements_mut()
+            .find(|e| e.name == "interface" && InterfaceXml::read(e).mac.as_deref() == Some(&mac))
+            .ok_or_else(|| XmlError::Conflict(format!("the domain has no interface with the MAC {mac}")))?;
+        let present = InterfaceXml::read(nic);
+        let (kind, element) = build::nic_source(source);
+        let wanted = element
+            .as_ref()
+            .and_then(|e| e.attributes.first().map(|(_, value)| value.clone()));
+        if present.kind != kind || present.source != wanted {
+            nic.set("type", kind);
+            // What belonged to the old place: its port, switch and limits of a kind that the new one may not have.
+            nic.remove_where(|e| matches!(e.name.as_str(), "source" | "virtualport" | "portid"));
+            if let Some(element) = element {
+                nic.insert_after(&["mac"], element);
+            }
+        }
+        if let Some(new) = &new_mac {
+            nic.upsert("mac", &[], |e| e.set("address", new.as_str()));
+        }
+        if let Some(model) = model {
+            nic.upsert("model", &["target", "source", "mac"], |e| e.set("type", model));
         }
         Ok(())
     }

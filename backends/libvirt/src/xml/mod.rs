@@ -1,7 +1,7 @@
 //! libvirt's XML, read and written through a real XML library and typed structs.
 //!
 //! [`tree`] keeps a document whole; [`view`] reads what the gateway knows of a domain; [`edit`] changes one thing
-//! and leaves the rest; [`build`] makes new definitions; [`host`] reads capabilities, pools, volumes and networks;
+//! and leaves the rest; [`build`] makes new definitions and devices; [`host`] reads capabilities, pools, volumes and networks;
 //! [`canon`] compares two documents by meaning.
 
 pub mod build;
@@ -9,11 +9,12 @@ pub mod canon;
 mod devices;
 pub mod edit;
 pub mod host;
+mod parts;
 pub mod tree;
 pub mod units;
 pub mod view;
 
-pub use build::{DiskSource, DomainSpec, GraphicsSpec, NicSource, NicSpec};
+pub use build::{DiskSource, DiskSpec, DomainSpec, GraphicsSpec, NicSource, NicSpec, VideoSpec};
 pub use edit::DomainDocument;
 pub use tree::{Element, Node};
 pub use view::DomainXml;

@@ -177,7 +177,7 @@ async fn sizes_change_while_it_runs_and_while_it_is_off() {
         },
     )
     .await;
-    assert!(!facts(&lv, vm).await.definition.unwrap().contains("<bandwidth>"));
+    assert!(!facts(&lv, vm).await.definition.unwrap().contains("<inbound"));
     change(
         &lv,
         vm,

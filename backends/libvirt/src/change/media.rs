@@ -201,19 +201,19 @@ fn set(
     if !forced.message().contains(TRAY) || document.bus_of(drive) != Some("scsi") {
         return Err(forced.into());
     }
-    replace(target, &before, &xml)
+    replace(target, &before, medium.map(|_| xml.as_str()))
 }
 
-/// Replaces a drive by one with another medium: libvirt 9 does not know that a drive that was plugged in has a tray, so
-/// it never opens it.
-fn replace(target: &Target<'_>, before: &str, after: &str) -> Result<(), CallError> {
+/// Replaces a drive by one with another medium, or by none: libvirt 9 does not know that a drive that was plugged in has
+/// a tray, so it never opens it, and it cannot plug in an empty drive.
+fn replace(target: &Target<'_>, before: &str, after: Option<&str>) -> Result<(), CallError> {
     let live = Side::Live.flag();
     target.domain.detach_device_flags(before, live)?;
-    if let Err(error) = target.domain.attach_device_flags(after, live) {
-        if let Err(lost) = target.domain.attach_device_flags(before, live) {
-            tracing::warn!(vm = %target.uuid, error = %lost, "a drive could not be plugged in again");
-        }
-        return Err(error.into());
+    let Some(Err(error)) = after.map(|after| target.domain.attach_device_flags(after, live)) else {
+        return Ok(());
+    };
+    if let Err(lost) = target.domain.attach_device_flags(before, live) {
+        tracing::warn!(vm = %target.uuid, error = %lost, "a drive could not be plugged in again");
     }
-    Ok(())
+    Err(error.into())
 }

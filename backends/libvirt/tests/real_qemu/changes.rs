@@ -47,7 +47,12 @@ async fn a_running_guest_takes_new_hardware_and_lets_it_go() {
         format: VolumeFormat::Raw,
         ..blank(POOL, &format!("{vm}.iso"), 1 << 20)
     };
+    let other_iso = VolumeSpec {
+        name: format!("{vm}-other.iso"),
+        ..iso.clone()
+    };
     let iso = lv.create_volume(&call(60), &iso).await.unwrap();
+    let other_iso = lv.create_volume(&call(60), &other_iso).await.unwrap();
     let mut plan = spec("plugged", vec![root.clone()], nic());
     plan.max_vcpus = 2;
     plan.console_password = Some(call(1).keyring.seal(&Secret::new("old-pw")).unwrap());
@@ -178,8 +183,22 @@ async fn a_running_guest_takes_new_hardware_and_lets_it_go() {
         },
     )
     .await;
-    assert_eq!(facts(&lv, vm).await.removable[0].source, None);
+    assert!(facts(&lv, vm).await.removable.iter().all(|m| m.source.is_none()));
     assert!(!stored("plugged").contains(&iso.native));
+    // Into the same drive again, and from one medium to another.
+    change(&lv, vm, &insert).await;
+    let other = VmChange::InsertMedium {
+        kind: MediumKind::Cdrom,
+        target: None,
+        source: format!("{POOL}/{}", other_iso.name),
+    };
+    change(&lv, vm, &other).await;
+    let now = facts(&lv, vm).await;
+    assert_eq!(now.removable.len(), 1);
+    assert_eq!(
+        now.removable[0].source.as_deref(),
+        Some(other_iso.native.as_str())
+    );
 
     // vCPUs and memory, within what it was started with.
     change(
@@ -278,7 +297,7 @@ async fn a_running_guest_takes_new_hardware_and_lets_it_go() {
     let off = lv.screenshot(&call(30), &vm_ref(vm)).await.unwrap_err();
     assert_eq!(off.kind, ErrorKind::IllegalState);
     lv.undefine(&call(30), &vm_ref(vm)).await.unwrap();
-    for name in [&root.name, &data.name, &iso.name] {
+    for name in [&root.name, &data.name, &iso.name, &other_iso.name] {
         lv.delete_volume(&call(30), POOL, name).await.unwrap();
     }
 }

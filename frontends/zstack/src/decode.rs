@@ -8,7 +8,7 @@ use babelvisor_core::Error;
 use babelvisor_core::frontend::{Request, Routed};
 use babelvisor_core::layers::SubmitOptions;
 use babelvisor_core::model::Caller;
-use babelvisor_schemas::{Contract, JsonLimits, Operation, Part, Remarks, Strictness, parse_json};
+use babelvisor_schemas::{Contract, JsonLimits, Operation, Part, Problem, Remarks, Strictness, parse_json};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -226,8 +226,18 @@ pub(crate) fn content(
     let query = query(operation, request)?;
     let as_object = Value::Object(query_object(&query));
     let (_, verdict) = operation.normalise(Part::Query, as_object.clone());
-    if let (Err(violations), None) = (verdict, &refusal) {
-        refusal = Some(error::violated(&operation.id, &violations)?);
+    if let Err(violations) = verdict {
+        // A number of a query string is text that fits a pattern; one that does not is a wrong type.
+        let unfit = violations
+            .iter()
+            .find(|violation| violation.problem == Problem::Pattern);
+        if let Some(unfit) = unfit {
+            let text = format!("Invalid query parameter. '{}' must be an integer", unfit.field);
+            return Err(Fault::bad_request(text));
+        }
+        if refusal.is_none() {
+            refusal = Some(error::violated(&operation.id, &violations)?);
+        }
     }
     let remarks = Remarks::of(
         contract,

@@ -157,7 +157,7 @@ impl Index {
     }
 
     /// The VM with this number, in the trash or not.
-    pub(crate) fn vm<'w>(now: &'w Snapshot, number: u64) -> Option<&'w Arc<Vm>> {
+    pub(crate) fn vm(now: &Snapshot, number: u64) -> Option<&Arc<Vm>> {
         now.by_number.get(&number).or_else(|| now.trash.get(&number))
     }
 }

@@ -34,7 +34,6 @@ struct FreeIp {
     gateway: Option<Ipv4Addr>,
 }
 
-#[expect(clippy::unused_async, reason = "it stands in a table of async functions")]
 async fn free(zstack: &Zstack, call: &Call) -> Result<Bytes, Error> {
     let id = NetworkId(call.path_id("l3NetworkUuid", NetworkId::NOUN)?);
     let now = zstack.core.now();

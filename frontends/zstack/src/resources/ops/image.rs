@@ -131,9 +131,10 @@ fn storages(zstack: &Zstack, named: &[Uuid], id: Uuid, call: &Call) -> Result<()
         .resource(&call.caller, &IMAGE, id)
         .and_then(|json| serde_json::from_slice(&json).ok())
         .unwrap_or_default();
-    let places = image["backupStorageRefs"].as_array().into_iter().flatten();
+    let places = image.get("backupStorageRefs").and_then(Value::as_array);
+    let places = places.into_iter().flatten();
     let places: Vec<&str> = places
-        .filter_map(|place| place["backupStorageUuid"].as_str())
+        .filter_map(|place| place.get("backupStorageUuid")?.as_str())
         .collect();
     let here = |storage: &Uuid| places.contains(&storage.simple().to_string().as_str());
     // Where an image lies that the configuration names is not always known.

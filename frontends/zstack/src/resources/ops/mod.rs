@@ -165,13 +165,11 @@ async fn keep_tags<I: ResourceId>(zstack: &Zstack, call: &Call, id: I) -> Result
 }
 
 /// A success without a result.
-#[expect(clippy::unused_async, reason = "it stands in a table of async functions")]
 async fn nothing(_: &Zstack, _: &Caller, _: &Job) -> Result<Told, Error> {
     Ok(Told::Result(encode::nothing()))
 }
 
 /// Tells a job's volume.
-#[expect(clippy::unused_async, reason = "it stands in a table of async functions")]
 async fn volume_told(zstack: &Zstack, caller: &Caller, job: &Job) -> Result<Told, Error> {
     let volume: Option<VolumeId> = match &job.command {
         Command::Volume(job) => Some(job.volume),
@@ -185,7 +183,6 @@ async fn volume_told(zstack: &Zstack, caller: &Caller, job: &Job) -> Result<Told
 }
 
 /// Tells a job's image.
-#[expect(clippy::unused_async, reason = "it stands in a table of async functions")]
 async fn image_told(zstack: &Zstack, caller: &Caller, job: &Job) -> Result<Told, Error> {
     let image: Option<ImageId> = match &job.command {
         Command::Image(job) => Some(job.image),
@@ -198,7 +195,6 @@ async fn image_told(zstack: &Zstack, caller: &Caller, job: &Job) -> Result<Told,
 }
 
 /// Tells a job's snapshot.
-#[expect(clippy::unused_async, reason = "it stands in a table of async functions")]
 async fn snapshot_told(zstack: &Zstack, caller: &Caller, job: &Job) -> Result<Told, Error> {
     let snapshot: Option<SnapshotId> = match &job.command {
         Command::Snapshot(job) => Some(job.snapshot),

@@ -20,7 +20,6 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// The layouts that there are, each with the kinds of hypervisors of this site.
-#[expect(clippy::unused_async, reason = "it stands in a table of async functions")]
 async fn formats(zstack: &Zstack, _: &Call) -> Result<Bytes, Error> {
     let now = zstack.core.now();
     let mut kinds: Vec<&str> = now

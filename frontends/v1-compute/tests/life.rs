@@ -9,6 +9,8 @@
 
 mod support;
 
+#[path = "life/copying.rs"]
+mod copying;
 #[path = "life/creating.rs"]
 mod creating;
 #[path = "life/deleting.rs"]

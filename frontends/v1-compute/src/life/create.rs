@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use babelvisor_core::ErrorKind;
 use babelvisor_core::command::{Command, DeleteVm};
-use babelvisor_core::layers::SubmitOptions;
+use babelvisor_core::layers::{SnapshotRequest, SubmitOptions};
 use babelvisor_core::model::{Caller, GroupId, Vm, VmId, VolumeId};
 use babelvisor_schemas::Operation;
 use futures_util::StreamExt as _;
@@ -35,22 +35,44 @@ const AT_ONCE: usize = 8;
 pub(super) struct Making<'a> {
     pub(super) caller: &'a Caller,
     pub(super) operation: &'static Operation,
+    pub(super) extra: Extra,
+}
+
+/// How calls that make machines differ.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extra {
+    /// Whether the machines are told as soon as their disks are being read in.
     pub(super) importing: bool,
+    /// The machine's uuid, where the client chooses it.
+    pub(super) id: Option<VmId>,
+    /// Whether the new machine gets a snapshot.
+    pub(super) snapshot: bool,
 }
 
 impl V1Compute {
     /// `compute.unified_create` and `compute.create`.
     pub(crate) async fn unified_create(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
-        self.make_machines(call, false).await
+        let wanted = call.params.typed()?;
+        self.make_machines(call, wanted, Extra::default()).await
     }
 
     /// `compute.unified_import`.
     pub(crate) async fn unified_import(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
-        self.make_machines(call, true).await
+        let wanted = call.params.typed()?;
+        let extra = Extra {
+            importing: true,
+            ..Extra::default()
+        };
+        self.make_machines(call, wanted, extra).await
     }
 
-    async fn make_machines(&self, call: &mut Call<'_>, importing: bool) -> Result<Data, Fault> {
-        let wanted: Wanted = call.params.typed()?;
+    /// Makes the machines of a call.
+    pub(super) async fn make_machines(
+        &self,
+        call: &mut Call<'_>,
+        wanted: Wanted,
+        extra: Extra,
+    ) -> Result<Data, Fault> {
         let name = wanted.meta.as_ref().and_then(|meta| said(&meta.compute_name));
         let name = name.ok_or_else(|| Fault::parameter("meta.compute_name is missing"))?;
         let names = names(name, wanted.create_num)?;
@@ -59,8 +81,11 @@ impl V1Compute {
         let making = Making {
             caller: &caller,
             operation: call.operation,
-            importing,
+            extra,
         };
+        if extra.id.is_some() && names.len() > 1 {
+            return Err(Fault::parameter("assign_vm_uuid: one uuid is for one machine"));
+        }
         let group = self.group(&caller, said(&wanted.object_group)).await?;
         let identity = |index: usize, name: &str| self.identity(&wanted, &caller, group, index, name);
         let wanted = &wanted;
@@ -133,8 +158,11 @@ impl V1Compute {
     }
 
     async fn make(&self, making: Making<'_>, wanted: &Wanted, name: &str) -> Result<Arc<Vm>, Fault> {
-        let mut asked = self.asked(making.caller, wanted, name, making.importing).await?;
-        if making.importing {
+        let mut asked = self
+            .asked(making.caller, wanted, name, making.extra.importing)
+            .await?;
+        asked.request.id = making.extra.id;
+        if making.extra.importing {
             asked
                 .request
                 .settings
@@ -156,7 +184,8 @@ impl V1Compute {
             .core
             .create_vm(caller, asked.request, SubmitOptions::REFUSE)
             .await?;
-        if making.importing {
+        if making.extra.importing {
+            self.note_job(caller, vm.id, job.id).await?;
             return Ok(vm);
         }
         match self.core.wait_for_success(job.id, operation.longest_wait).await {
@@ -183,7 +212,31 @@ impl V1Compute {
                 return Err(error.into());
             }
         }
+        if making.extra.snapshot
+            && let Err(error) = self.first_snapshot(caller, operation, vm.id).await
+        {
+            self.take_back(caller, operation, vm.id, &data).await;
+            return Err(error.into());
+        }
         Ok(vm)
+    }
+
+    async fn first_snapshot(
+        &self,
+        caller: &Caller,
+        operation: &Operation,
+        vm: VmId,
+    ) -> babelvisor_core::Result<()> {
+        let request = SnapshotRequest {
+            name: "auto".to_owned(),
+            ..SnapshotRequest::default()
+        };
+        let (_, job) = self
+            .core
+            .create_snapshot(caller, vm, request, SubmitOptions::REFUSE)
+            .await?;
+        self.core.wait_for_success(job.id, operation.longest_wait).await?;
+        Ok(())
     }
 
     /// Removes a machine that could not be made whole, and the volumes that were made for it; those that existed

@@ -11,6 +11,7 @@
 
 mod batch;
 mod belonging;
+pub(crate) mod clone;
 pub(crate) mod cloud_init;
 mod counts;
 mod create;
@@ -18,16 +19,20 @@ pub(crate) mod details;
 mod devices;
 pub(crate) mod disk;
 pub(crate) mod entry;
+mod export;
 mod filter;
 mod hardware;
 mod inspect;
 mod interface;
 mod list;
+mod longwork;
 mod media;
+mod migrate;
 mod power;
 mod removal;
 mod request;
 mod shown;
+mod template;
 #[cfg(test)]
 mod testing;
 mod wanted;
@@ -85,6 +90,15 @@ pub(crate) const ROWS: &[Row] = &[
     row!("compute.batch_restore", batch_power),
     row!("compute.delete", delete),
     row!("compute.batch_delete", batch_delete),
+    row!("compute.create_from_template", create_from_template),
+    row!("compute.clone", clone_machine),
+    row!("compute.clone_progress", clone_progress),
+    row!("compute.disk_export", disk_export),
+    row!("compute.disk_export_progress", disk_export_progress),
+    row!("compute.import_progress", import_progress),
+    row!("compute.import_abort", import_abort),
+    row!("compute.migrate", migrate),
+    row!("compute.migrate_abort", migrate_abort),
     row!("compute.vcpu_set", vcpu_set),
     row!("compute.vmemory_set", vmemory_set),
     row!("compute.balloon_set", balloon_set),

@@ -138,6 +138,23 @@ pub(super) struct Medium {
     pub(super) repository_uuid: Option<String>,
 }
 
+/// A machine from a template: what overrides it, and what stands beside that.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct FromTemplate {
+    pub(super) cluster_uuid: Option<String>,
+    pub(super) tenant: Option<String>,
+    pub(super) object_group: Option<String>,
+    pub(super) user_uuid: Option<String>,
+    pub(super) baseline: Option<String>,
+    pub(super) create_num: Option<u64>,
+    pub(super) vm_template_id: Option<String>,
+    pub(super) assign_vm_uuid: Option<String>,
+    pub(super) snapshot: Option<String>,
+    pub(super) auto_snapshot: Option<bool>,
+    pub(super) vm_config_override: Option<Wanted>,
+}
+
 /// Text that says something.
 pub(super) fn said(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())

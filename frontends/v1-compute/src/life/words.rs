@@ -6,6 +6,8 @@
 
 use babelvisor_core::model::{Activity, AgentState, PowerState, Vm, VmRecord};
 
+use super::details::more;
+
 /// Set in a record's settings where the VM's disks are read in by the call that makes it.
 pub(crate) const IMPORTED: &str = "compute.imported";
 
@@ -79,6 +81,8 @@ pub(crate) fn asleep(vm: &Vm) -> bool {
 /// `action`.
 pub(crate) fn action(vm: &Vm) -> Action {
     match vm.activity {
+        // The copy shows as its source does.
+        Some(Activity::Creating) if vm.record.settings.contains_key(more::PARENT) => Action::Cloning,
         Some(activity) => under_way(activity),
         None if vm.record.fault.is_some() && imported(&vm.record) => Action::Importfail,
         None if vm.record.fault.is_some() => Action::Error,

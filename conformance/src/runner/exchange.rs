@@ -103,11 +103,15 @@ impl Play<'_> {
             got.status,
             got.json.as_ref(),
         ));
-        // The rest of what the request would carry, too: clients send their session with every poll.
+        // Clients send their credentials with every poll.
+        let credentials = sent
+            .headers
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
         let poll = Sent {
             method: "GET".to_owned(),
             path: self.stage.address.below(&location)?.to_owned(),
-            headers: self.headers.clone(),
+            headers: credentials.cloned().collect(),
             body: None,
         };
         let start = Instant::now();

@@ -106,6 +106,7 @@ async fn a_machine_is_made_from_an_iso_beside_an_empty_disk() {
     wanted["rootDiskOfferingUuid"] = json!(site.catalogue.disk);
     let created = site.created(wanted).await;
     assert_eq!(created["allVolumes"][0]["size"], 5_u64 << 30);
+    assert_eq!(created["imageUuid"], site.catalogue.iso);
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ pub(super) async fn create(zstack: &Zstack, call: &Call) -> Result<Started, Erro
         start: starts(call)?,
         ..CreateRequest::default()
     };
+    let image_id = image.id;
     disks(zstack, call, image, &mut request).await?;
     default_network(call, &mut request)?;
     tags::apply(zstack, call, &mut request).await?;
@@ -51,6 +52,16 @@ pub(super) async fn create(zstack: &Zstack, call: &Call) -> Result<Started, Erro
         .core
         .create_vm(&call.caller, request, call.options.clone())
         .await?;
+    if vm.record.image.is_none() {
+        // What it is installed from is shown as its image, though its root volume is no copy of it.
+        zstack
+            .core
+            .annotate(&call.caller, vm.id, |record| {
+                record.image.get_or_insert(image_id);
+                Ok(())
+            })
+            .await?;
+    }
     tags::keep(zstack, call, vm.id, &vm.record.tenant).await?;
     Ok(Started::Job(Box::new(job)))
 }

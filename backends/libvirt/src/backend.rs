@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use babelvisor_core::backend::{Backend, BackendEvent, ByteStream, CallContext, Console, VmRef};
+use babelvisor_core::backend::{
+    Backend, BackendEvent, ByteStream, CallContext, Console, MigrationTarget, VmRef,
+};
 use babelvisor_core::capability::CapabilitySet;
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{
@@ -23,8 +25,8 @@ use crate::plan::{self, Plan};
 use crate::quirks::Driver;
 use crate::read::{Memory, Profile, Reader};
 use crate::{
-    capability, change, console, define, error, firstboot, read, screen, snapshots, tasks, upload, volumes,
-    watch,
+    capability, change, console, define, error, firstboot, migration, read, screen, snapshots, tasks, upload,
+    volumes, watch,
 };
 
 /// One libvirt host behind a `[[backend]]` entry.
@@ -425,6 +427,26 @@ impl Backend for LibvirtBackend {
             .fast(call.deadline, move |c| snapshots::list(c, uuid))
             .await;
         found.map_err(|e| self.error(e, "vm", vm.id))
+    }
+
+    fn migration_address(&self) -> Option<String> {
+        migration::address(&self.config)
+    }
+
+    async fn migrate(&self, call: &CallContext, vm: &VmRef, to: &MigrationTarget) -> Result<()> {
+        let uuid = Self::uuid(vm)?;
+        let about = |e| self.error(e, "vm", vm.id);
+        let profile = self.profile(call.deadline).await.map_err(about)?;
+        let Some(address) = &to.address else {
+            // The only host of this backend is its own.
+            return match profile.host == to.host {
+                true => Ok(()),
+                false => Err(Error::not_found("host", to.host)),
+            };
+        };
+        let moved = migration::migrate(&self.host, uuid, address, self.config.shared_storage, call).await;
+        self.memory.note_move(uuid);
+        moved.map_err(about)
     }
 
     async fn screenshot(&self, call: &CallContext, vm: &VmRef) -> Result<Screenshot> {

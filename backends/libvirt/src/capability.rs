@@ -50,6 +50,7 @@ fn qemu(capability: Capability) -> Support {
         | Capability::SnapshotMemory
         | Capability::SnapshotRevert
         | Capability::SnapshotDelete
+        | Capability::VmMigrate
         | Capability::VolumeCreate
         | Capability::VolumeCopy
         | Capability::VolumeLayer
@@ -65,7 +66,6 @@ fn qemu(capability: Capability) -> Support {
         Capability::GuestSetup => Support::Emulated(
             "a cloud-init NoCloud seed is uploaded as a volume and put into an optical drive".into(),
         ),
-        Capability::VmMigrate => Support::NotYet("migration is not built for this driver".into()),
     }
 }
 

@@ -41,6 +41,17 @@ pub struct LibvirtConfig {
     /// Address that clients reach consoles at; without it the console's own, or the host's name.
     #[serde(default)]
     pub console_address: Option<String>,
+    /// Address that the libvirt daemons of other hosts reach this one at, to move running VMs here:
+    /// `qemu+tls://host/system`, `qemu+ssh://host/system`. Without it none are moved here.
+    #[serde(default)]
+    pub migrate_uri: Option<String>,
+    /// Where the memory and disks of VMs that move here are sent: `tcp://address`, or `unix:///directory` that both
+    /// hosts see. libvirt takes the host's name without it.
+    #[serde(default)]
+    pub migrate_data_uri: Option<String>,
+    /// Whether the other hosts have this one's storage at the same paths. Otherwise disks are copied when a VM moves.
+    #[serde(default)]
+    pub shared_storage: bool,
     /// Directory on the host for the output of new VMs' serial ports; none is kept without it.
     #[serde(default)]
     pub serial_log_dir: Option<String>,
@@ -90,6 +101,9 @@ impl LibvirtConfig {
             machine: default_machine(),
             console_listen: default_listen(),
             console_address: None,
+            migrate_uri: None,
+            migrate_data_uri: None,
+            shared_storage: false,
             serial_log_dir: None,
             fast_connections: default_fast(),
             slow_connections: default_slow(),
@@ -133,6 +147,24 @@ impl LibvirtConfig {
             let detail = format!("{} seconds; give 1 to 86400", self.reconcile_seconds);
             return Err(Error::invalid("reconcile_seconds", detail));
         }
+        for (field, value) in [
+            ("migrate_uri", &self.migrate_uri),
+            ("migrate_data_uri", &self.migrate_data_uri),
+        ] {
+            if let Some(uri) = value
+                && (!uri.contains("://") || uri.contains(|c: char| c.is_whitespace() || c.is_control()))
+            {
+                return Err(Error::invalid(field, format!("{uri:?} is no URI")));
+            }
+        }
+        if let Some(data) = &self.migrate_data_uri
+            && !["tcp://", "unix:///"]
+                .iter()
+                .any(|scheme| data.starts_with(scheme))
+        {
+            let detail = format!("{data:?} is neither tcp://address nor unix:///directory");
+            return Err(Error::invalid("migrate_data_uri", detail));
+        }
         if let Some(dir) = &self.serial_log_dir
             && (!dir.starts_with('/') || dir.contains('\0'))
         {
@@ -171,6 +203,11 @@ mod tests {
         assert_eq!(bad(|c| c.uri = "qemu".into()), "uri");
         assert_eq!(bad(|c| c.fast_connections = 0), "fast_connections");
         assert_eq!(bad(|c| c.reconcile_seconds = 0), "reconcile_seconds");
+        assert_eq!(bad(|c| c.migrate_uri = Some("host".into())), "migrate_uri");
+        assert_eq!(
+            bad(|c| c.migrate_data_uri = Some("rdma://host".into())),
+            "migrate_data_uri"
+        );
         assert_eq!(bad(|c| c.serial_log_dir = Some("logs".into())), "serial_log_dir");
     }
 }

@@ -26,6 +26,7 @@ const KINDS: &[(u32, ErrorKind)] = &[
     (68, ErrorKind::Timeout),            // OPERATION_TIMEOUT: another call holds the domain
     (72, ErrorKind::NotFound),           // NO_DOMAIN_SNAPSHOT
     (74, ErrorKind::Unsupported),        // ARGUMENT_UNSUPPORTED
+    (78, ErrorKind::Conflict),           // OPERATION_ABORTED
     (81, ErrorKind::Unsupported),        // MIGRATE_UNSAFE
     (82, ErrorKind::InvalidInput),       // OVERFLOW
     (84, ErrorKind::Unsupported),        // OPERATION_UNSUPPORTED

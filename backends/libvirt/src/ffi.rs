@@ -8,7 +8,8 @@
 //! - a domain's state ([`domain_state`]), where `virt` forgets to look at the result of the call;
 //! - addresses ([`interface_addresses`]), where `virt` leaks the records;
 //! - limits of disks and interfaces ([`set_block_io_tune`], [`set_interface_parameters`]) and the end of a long job
-//!   ([`abort_job`]), which `virt` lacks.
+//!   ([`abort_job`]), which `virt` lacks;
+//! - how far a long job has come ([`job_progress`]), where `virt` reads memory that is gone.
 //!
 //! Rules that hold for every function below:
 //!
@@ -29,7 +30,8 @@ use virt::error::Error;
 use virt_sys as sys;
 
 use crate::raw::{
-    AddressSource, CloseReason, DomainChange, DomainStats, EventSink, GuestInterface, RawEvent, StatValue,
+    AddressSource, CloseReason, DomainChange, DomainStats, EventSink, GuestInterface, JobProgress, RawEvent,
+    StatValue,
 };
 
 static EVENT_LOOP: OnceLock<Result<(), String>> = OnceLock::new();
@@ -747,4 +749,26 @@ pub fn set_interface_parameters(
 pub fn abort_job(domain: &Domain) -> Result<(), Error> {
     // SAFETY: the domain is borrowed.
     checked(unsafe { sys::virDomainAbortJob(domain.as_ptr()) })
+}
+
+/// How far a domain's long job (save, migration) has come.
+///
+/// # Errors
+/// libvirt's error.
+pub fn job_progress(domain: &Domain) -> Result<JobProgress, Error> {
+    // SAFETY: a structure of plain numbers, for which all zeros is a value; libvirt fills it during the call.
+    let info = unsafe {
+        let mut info: sys::virDomainJobInfo = std::mem::zeroed();
+        checked(sys::virDomainGetJobInfo(domain.as_ptr(), &mut info))?;
+        info
+    };
+    let running = matches!(
+        u32::try_from(info.type_),
+        Ok(sys::VIR_DOMAIN_JOB_BOUNDED | sys::VIR_DOMAIN_JOB_UNBOUNDED)
+    );
+    Ok(JobProgress {
+        running,
+        total: info.dataTotal as u64,
+        remaining: info.dataRemaining as u64,
+    })
 }

@@ -15,6 +15,7 @@ mod define;
 pub mod error;
 pub mod ffi;
 mod firstboot;
+mod migration;
 mod networks;
 mod plan;
 mod qcow;

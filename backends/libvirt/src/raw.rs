@@ -170,3 +170,41 @@ pub struct GuestInterface {
     /// Addresses with their prefix length.
     pub addresses: Vec<(String, u32)>,
 }
+
+/// How far a long job of a domain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobProgress {
+    /// Whether there is one.
+    pub running: bool,
+    /// Bytes to move; 0 while that is not known. Grows while a guest writes.
+    pub total: u64,
+    /// Bytes that are left.
+    pub remaining: u64,
+}
+
+impl JobProgress {
+    /// Percent done; never 100, which only the end is.
+    pub fn percent(self) -> u8 {
+        let done = self.total.saturating_sub(self.remaining);
+        let percent = done.saturating_mul(100).checked_div(self.total).unwrap_or(0);
+        u8::try_from(percent.min(99)).unwrap_or(99)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::JobProgress;
+
+    #[test]
+    fn only_the_end_is_a_hundred() {
+        let of = |total, remaining| {
+            let progress = JobProgress {
+                running: true,
+                total,
+                remaining,
+            };
+            progress.percent()
+        };
+        assert_eq!((of(0, 0), of(200, 200), of(200, 50), of(200, 0)), (0, 0, 75, 99));
+    }
+}

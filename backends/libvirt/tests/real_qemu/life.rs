@@ -1,7 +1,7 @@
 //! Definitions with everything that a spec can ask for, and memory that is saved and restored.
 
 use babelvisor_core::model::{
-    BootDevice, DiskAttachment, GraphicsKind, MediumKind, MediumSpec, NicSpec, VideoAdapter, VmChange,
+    BootDevice, DiskAttachment, GraphicsKind, MediumKind, MediumSpec, NicSpec, VideoAdapter, VmChange, VmSpec,
 };
 
 use super::*;
@@ -119,7 +119,8 @@ async fn a_spec_is_honoured_in_every_field() {
 async fn what_a_spec_contradicts_is_refused_by_its_field() {
     let lv = on_qemu();
     let base = spec("refused", vec![], NicSource::User);
-    let cases: [(&str, fn(&mut babelvisor_core::model::VmSpec)); 6] = [
+    type Edit = fn(&mut VmSpec);
+    let cases: [(&str, Edit); 6] = [
         ("max_vcpus", |s| {
             s.vcpus = 4;
             s.max_vcpus = 2;

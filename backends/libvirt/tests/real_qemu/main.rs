@@ -10,6 +10,7 @@
 
 mod changes;
 mod life;
+mod migration;
 mod snapshots;
 mod storage;
 #[path = "../support/mod.rs"]

@@ -63,7 +63,7 @@ async fn on_memory(dialect: Dialect) {
         return;
     }
     let gateway = memory("");
-    let more = json!({"two_hosts": true, "two_networks": true, "two_pools": true});
+    let more = json!({"two_hosts": true, "two_networks": true, "two_pools": true, "guest_addresses": true, "traffic_control": true});
     let mut reports = vec![run("memory", &gateway, dialect, &[], facts(more)).await];
     let library = Library::built_in(dialect).unwrap();
     for (folder, (backend, more)) in sites() {
@@ -85,7 +85,7 @@ async fn on_libvirt(which: Which, dialect: Dialect) {
     let gateway = start(&setup, |config| config);
     let before = leftovers(&setup, &gateway);
     let short = which == Which::Qemu && !everything();
-    let report = run_able(setup.name(), &gateway, dialect, facts(json!({})), short).await;
+    let report = run_able(setup.name(), &gateway, dialect, facts(host(&setup)), short).await;
     assert!(report.totals.passed > 0, "{}", summary(&report, false));
     assert_eq!(
         leftovers(&setup, &gateway),
@@ -95,6 +95,23 @@ async fn on_libvirt(which: Which, dialect: Dialect) {
     if !short {
         ledger::settle(&setup, dialect, &[report]);
     }
+}
+
+/// What the host of a set-up has besides libvirt.
+fn host(setup: &Setup) -> Value {
+    let mut more = serde_json::Map::new();
+    if let Setup::Qemu(libvirtd) = setup {
+        if libvirtd.has_network() {
+            more.insert("guest_addresses".to_owned(), true.into());
+        }
+        // libvirt limits interfaces with these; not every kernel has them.
+        let queue = |word| libvirtd.exec(&["tc", "qdisc", word, "dev", "lo", "root", "sfq"]);
+        if queue("add").is_ok() {
+            queue("del").unwrap();
+            more.insert("traffic_control".to_owned(), true.into());
+        }
+    }
+    more.into()
 }
 
 /// What is on the hypervisor, past the gateway.

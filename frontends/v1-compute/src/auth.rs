@@ -160,28 +160,23 @@ impl V1Compute {
     }
 
     /// Whoever sent the request.
-    pub(crate) async fn visitor(
-        &self,
-        operation: &str,
-        request: &Request,
-    ) -> Result<(Caller, Option<Arc<AccountInfo>>), Fault> {
+    pub(crate) async fn visitor(&self, operation: &str, request: &Request) -> Result<Caller, Fault> {
         let nobody = self.nobody(operation, request);
         let account = match (self.account(request).await, self.settings.authentication) {
             (Ok(account), _) => account,
             (Err(_), Switch::Off) => {
                 let role = Role::User;
-                return Ok((Caller { role, ..nobody }, None));
+                return Ok(Caller { role, ..nobody });
             }
             (Err(fault), Switch::On) => return Err(fault),
         };
-        let caller = Caller {
+        Ok(Caller {
             account: Some(account.id),
             tenant: account.tenant.clone(),
             role: account.role,
             vm_quota: account.vm_quota,
             ..nobody
-        };
-        Ok((caller, Some(account)))
+        })
     }
 
     /// The account behind the request's token, or behind its key.

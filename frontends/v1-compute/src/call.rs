@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use babelvisor_core::frontend::Request;
-use babelvisor_core::model::{AccountInfo, Caller, Role, TenantId, Vm, VmId};
+use babelvisor_core::model::{Caller, Role, TenantId, Vm, VmId};
 use babelvisor_core::query;
 use babelvisor_core::{Error, ErrorKind};
 use babelvisor_schemas::{Operation, Remarks};
@@ -20,8 +20,6 @@ use crate::place;
 pub(crate) struct Call<'r> {
     /// Towards the core.
     pub(crate) caller: Caller,
-    /// The account behind it; none where the site asks for no sign-in.
-    pub(crate) account: Option<Arc<AccountInfo>>,
     /// The operation.
     pub(crate) operation: &'static Operation,
     /// The request as it came.

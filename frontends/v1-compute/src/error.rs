@@ -24,8 +24,6 @@ pub(crate) enum Code {
     Exists,
     /// Not legal in the present state.
     WrongState,
-    /// Another action is in progress.
-    Busy,
     /// The backend cannot do this.
     Unsupported,
     /// The machine is not in the cloning action.
@@ -46,7 +44,6 @@ impl Code {
             Self::NotFound => "22001",
             Self::Exists => "22002",
             Self::WrongState => "22003",
-            Self::Busy => "22004",
             Self::Unsupported => "22005",
             Self::NotCloning => "22102",
             Self::NotExporting => "22151",
@@ -56,14 +53,13 @@ impl Code {
 
     /// All of them.
     #[cfg(test)]
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 10] = [
         Self::Parameter,
         Self::NoUser,
         Self::NoSuchUser,
         Self::NotFound,
         Self::Exists,
         Self::WrongState,
-        Self::Busy,
         Self::Unsupported,
         Self::NotCloning,
         Self::NotExporting,

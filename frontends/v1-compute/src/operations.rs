@@ -92,8 +92,8 @@ impl V1Compute {
         let not_built = || Error::new(ErrorKind::NotImplemented, id);
         let row = rows().find(|row| row.id == id).ok_or_else(not_built)?;
         let operation = self.contract.operation(id).ok_or_else(not_built)?;
-        let (caller, account) = match row.door {
-            Door::Open => (self.nobody(id, request), None),
+        let caller = match row.door {
+            Door::Open => self.nobody(id, request),
             Door::SignedIn => self.visitor(id, request).await?,
         };
         let remarks = decode::remarks(self.contract, operation, request, self.settings.strictness);
@@ -102,7 +102,6 @@ impl V1Compute {
         }
         let mut call = Call {
             caller,
-            account,
             operation,
             request,
             params: decode::params(operation, request)?,

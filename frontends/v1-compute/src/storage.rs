@@ -26,6 +26,7 @@ pub(crate) const ROWS: &[Row] = &[
     row!("pool.list", pool_list),
     row!("volume.create", volume_create),
     row!("volume.list", volume_list),
+    row!("volume.share_list", volume_share_list),
     row!("volume.get", volume_get),
     row!("volume.delete", volume_delete),
 ];
@@ -207,6 +208,18 @@ impl V1Compute {
 
     /// `volume.list`.
     pub(crate) async fn volume_list(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
+        self.volumes(call, |_| true)
+    }
+
+    /// `volume.share_list`: those that several machines may have at once.
+    pub(crate) async fn volume_share_list(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
+        self.volumes(call, |view| {
+            let record = view.record.as_ref();
+            record.is_some_and(|record| record.shareable)
+        })
+    }
+
+    fn volumes(&self, call: &Call<'_>, fits: fn(&VolumeView) -> bool) -> Result<Data, Fault> {
         let params = &call.params;
         let now = self.core.now();
         self.cluster(&now, params.text("cluster_uuid"))?;
@@ -218,7 +231,8 @@ impl V1Compute {
         let (name, id) = (params.text("filter_name"), params.text("filter_uuid"));
         let mut views = VolumeView::all(&now, &call.caller);
         views.retain(|view| {
-            !trashed(view)
+            fits(view)
+                && !trashed(view)
                 && part_of(name, view.name())
                 && part_of(&id.to_lowercase(), &view.id.to_string())
                 && (tenant.is_none() || view.tenant.is_none() || view.tenant == tenant)

@@ -77,7 +77,7 @@ impl Object {
 /// What a request names, found.
 enum Found {
     Machine(Arc<Vm>),
-    Volume(VolumeView),
+    Volume(Box<VolumeView>),
 }
 
 impl V1Compute {
@@ -198,7 +198,7 @@ impl V1Compute {
                 if !trashed(&view) {
                     return Err(unknown());
                 }
-                Ok(Found::Volume(view))
+                Ok(Found::Volume(Box::new(view)))
             }
             _ => Err(Fault::parameter(
                 "objects[].type: expected 1 (volume) or 2 (machine)",

@@ -26,15 +26,22 @@ async fn the_go_clients_login_is_answered_with_all_that_it_needs() {
     assert_eq!(data["system_member_list"]["leader"], HOST);
     assert_eq!(data["system_member_list"]["candidates"], json!([HOST]));
     assert_eq!(data["default_cluster_uuid"], site.cluster());
-    assert_eq!((&data["user_name"], &data["user_role"]), (&json!(ADMIN), &json!("admin")));
-    assert_eq!((&data["ldap_enabled"], &data["is_deploy_mode"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&data["user_name"], &data["user_role"]),
+        (&json!(ADMIN), &json!("admin"))
+    );
+    assert_eq!(
+        (&data["ldap_enabled"], &data["is_deploy_mode"]),
+        (&json!(false), &json!(false))
+    );
     assert!(data["token"].as_str().unwrap().len() >= 16);
 }
 
 #[tokio::test]
 async fn the_documented_spelling_logs_in_too() {
     let site = Site::closed().await;
-    let body = json!({"tenant": "home", "user": USER, "password": md5_of(&password_of(USER)), "is_ldap": false});
+    let body =
+        json!({"tenant": "home", "user": USER, "password": md5_of(&password_of(USER)), "is_ldap": false});
     let data = site.post(LOGIN, &body).await.good();
     assert_eq!(data["user_role"], "user");
 }
@@ -93,7 +100,10 @@ async fn without_a_good_token_or_key_nothing_is_answered() {
 async fn a_key_is_made_shown_again_and_enough_on_its_own() {
     let site = Site::closed().await;
     let client = site.client(USER).await;
-    assert_eq!(client.get("/v1/apikey/list").await.good(), json!({"list": [], "total_count": 0}));
+    assert_eq!(
+        client.get("/v1/apikey/list").await.good(),
+        json!({"list": [], "total_count": 0})
+    );
     let made = client.post("/v1/apikey/create", &json!({})).await.good();
     let key = made["uuid"].as_str().unwrap().to_owned();
     let listed = client.get("/v1/apikey/list").await.good();
@@ -102,10 +112,18 @@ async fn a_key_is_made_shown_again_and_enough_on_its_own() {
         site.send("GET", TENANTS, &[(header, &key)], b"").await.good();
     }
     // The desktop client sends both, and its token may have ended.
-    let both = [("authorization", "Bearer ended"), ("apikey", key.as_str()), ("remote_addr", "192.0.2.1")];
+    let both = [
+        ("authorization", "Bearer ended"),
+        ("apikey", key.as_str()),
+        ("remote_addr", "192.0.2.1"),
+    ];
     site.send("GET", TENANTS, &both, b"").await.good();
     let other = site.client(ADMIN).await;
-    assert_eq!(other.get("/v1/apikey/list").await.good()["total_count"], 0, "keys are the account's own");
+    assert_eq!(
+        other.get("/v1/apikey/list").await.good()["total_count"],
+        0,
+        "keys are the account's own"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +131,10 @@ async fn a_logout_ends_the_token_and_nothing_else() {
     let site = Site::closed().await;
     let (first, second) = (site.client(USER).await, site.client(USER).await);
     first.get(TENANTS).await.good();
-    assert_eq!(first.post("/v1/authentication/logout", &json!({})).await.good(), json!(""));
+    assert_eq!(
+        first.post("/v1/authentication/logout", &json!({})).await.good(),
+        json!("")
+    );
     first.get(TENANTS).await.bad(10002);
     second.get(TENANTS).await.good();
 }
@@ -147,7 +168,10 @@ async fn a_viewer_reads_and_changes_nothing() {
     client.get("/v1/pool/internal/list").await.good();
     let body = json!({"volume_name": "data", "capacity": 1 << 30, "pool_uuid": site.pool()});
     client.post("/v1/volume/internal/create", &body).await.bad(10003);
-    client.post("/v1/trash/delete", &json!({"objects": []})).await.bad(10003);
+    client
+        .post("/v1/trash/delete", &json!({"objects": []}))
+        .await
+        .bad(10003);
     assert!(site.control.call_log().is_empty());
 }
 
@@ -157,7 +181,9 @@ async fn an_open_site_asks_for_nothing_and_still_knows_those_who_sign_in() {
     site.account(ADMIN, "system", Role::Admin).await;
     let names = |data: serde_json::Value| -> Vec<String> {
         let list = data["list"].as_array().unwrap().clone();
-        list.iter().map(|tenant| tenant["name"].as_str().unwrap().to_owned()).collect()
+        list.iter()
+            .map(|tenant| tenant["name"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(names(site.get(TENANTS).await.good()), ["home"]);
     let admin = site.client(ADMIN).await;

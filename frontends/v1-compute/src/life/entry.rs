@@ -235,7 +235,8 @@ pub(crate) fn common<'a>(vm: &'a Vm, place: &'a Place) -> Common<'a> {
         os: &place.os,
         first_shown_ip: shown.or_else(first).unwrap_or_default(),
         vdc_agent: "",
-        vdc_agent_list: None,
+        vdc_agent_list: recorded(vm, crate::people::TERMINALS)
+            .and_then(|list| serde_json::from_str(list).ok()),
         vdc_pool_uuid: "",
         vdc_pool_name: "",
         create_type: "",

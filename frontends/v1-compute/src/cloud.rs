@@ -26,7 +26,9 @@ impl V1Compute {
     /// `compute.cloud_init_get`: what was set, passwords included, as the original answers; for an account that may
     /// only read without the part that holds them. Of a machine that nobody set anything for, its names.
     pub(crate) async fn cloud_init_get(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
-        let vm = self.machine(&call.caller, &ComputeIdentifier::of(&call.params), false).await?;
+        let vm = self
+            .machine(&call.caller, &ComputeIdentifier::of(&call.params), false)
+            .await?;
         let mut data = match vm.record.settings.get(RECORDED) {
             Some(text) => self.opened(text)?,
             None => unset(&vm),
@@ -64,7 +66,8 @@ impl V1Compute {
     }
 
     fn opened(&self, text: &str) -> Result<Value, Fault> {
-        let torn = |what: &str| babelvisor_core::Error::internal(format!("recorded first-boot settings: {what}"));
+        let torn =
+            |what: &str| babelvisor_core::Error::internal(format!("recorded first-boot settings: {what}"));
         let sealed: Sealed = serde_json::from_str(text).map_err(|_| torn("not sealed as expected"))?;
         let opened = self.core.open(&sealed)?;
         serde_json::from_str(opened.expose()).map_err(|_| torn("not JSON").into())

@@ -46,7 +46,9 @@ impl V1Compute {
 
     /// `compute.screenshot`: the address holds the picture itself, so that nobody has to keep it.
     pub(crate) async fn screenshot(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
-        let vm = self.machine(&call.caller, &ComputeIdentifier::of(&call.params), false).await?;
+        let vm = self
+            .machine(&call.caller, &ComputeIdentifier::of(&call.params), false)
+            .await?;
         if vm.power() != PowerState::Running {
             return Err(Error::illegal_state("vm", vm.id, "only a running vm has a screen").into());
         }
@@ -61,7 +63,8 @@ impl V1Compute {
 
     /// `compute.list_screenshot`: none, because nobody takes one when a machine crashes.
     pub(crate) async fn list_screenshot(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
-        self.machine(&call.caller, &ComputeIdentifier::of(&call.params), true).await?;
+        self.machine(&call.caller, &ComputeIdentifier::of(&call.params), true)
+            .await?;
         Data::of(&json!({"screenshot_urls": [], "final_screenshots": null}))
     }
 }

@@ -135,7 +135,9 @@ impl V1Compute {
     pub(crate) async fn group_create(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
         let (caller, tenant) = self.group_scope(call)?;
         let name = call.params.text("group_name");
-        let parent = self.parent(&caller, &tenant, call.params.text("parent_group")).await?;
+        let parent = self
+            .parent(&caller, &tenant, call.params.text("parent_group"))
+            .await?;
         free(name, parent)?;
         let group = VmGroup::new(name, parent, Some(tenant));
         let group = self.core.add_entry(&caller, group).await?;
@@ -146,12 +148,17 @@ impl V1Compute {
     /// `compute.group_delete`: with all groups below, if no machine is in any of them.
     pub(crate) async fn group_delete(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
         let (caller, _) = self.group_scope(call)?;
-        let group = self.made_group(&caller, call.params.text("group_uuid"), "deleted").await?;
+        let group = self
+            .made_group(&caller, call.params.text("group_uuid"), "deleted")
+            .await?;
         let now = self.core.now();
         let tree = with_below(&now, group.id);
         let holds = |vm: &&Arc<Vm>| vm.record.group.is_some_and(|id| tree.contains(&id));
         if let Some(vm) = now.vms.values().find(holds) {
-            let why = format!("machine {} is in it or below it: move it to another group first", vm.id);
+            let why = format!(
+                "machine {} is in it or below it: move it to another group first",
+                vm.id
+            );
             return Err(Error::illegal_state("group", group.id, why).into());
         }
         // Those at the bottom first: a group goes when nothing is below it.
@@ -168,7 +175,9 @@ impl V1Compute {
     /// `compute.group_update`: the name alone; without one nothing is changed.
     pub(crate) async fn group_update(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
         let (caller, _) = self.group_scope(call)?;
-        let group = self.made_group(&caller, call.params.text("group_uuid"), "renamed").await?;
+        let group = self
+            .made_group(&caller, call.params.text("group_uuid"), "renamed")
+            .await?;
         let name = call.params.text("group_name");
         if !name.is_empty() {
             free(name, group.parent)?;
@@ -185,8 +194,12 @@ impl V1Compute {
     /// `compute.group_move`: below another group, or to the top; all groups below go with it.
     pub(crate) async fn group_move(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
         let (caller, tenant) = self.group_scope(call)?;
-        let group = self.made_group(&caller, call.params.text("group_uuid"), "moved").await?;
-        let parent = self.parent(&caller, &tenant, call.params.text("parent_group")).await?;
+        let group = self
+            .made_group(&caller, call.params.text("group_uuid"), "moved")
+            .await?;
+        let parent = self
+            .parent(&caller, &tenant, call.params.text("parent_group"))
+            .await?;
         free(&group.name, parent)?;
         self.core
             .edit_entry::<VmGroup>(&caller, group.id, |group| {
@@ -200,7 +213,9 @@ impl V1Compute {
     /// `compute.group_inspect`.
     pub(crate) async fn group_inspect(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
         self.group_scope(call)?;
-        let group = self.find_group(&call.caller, "group_uuid", call.params.text("group_uuid")).await?;
+        let group = self
+            .find_group(&call.caller, "group_uuid", call.params.text("group_uuid"))
+            .await?;
         Data::of(&shown(&self.core.now(), &call.caller, &group))
     }
 
@@ -326,7 +341,10 @@ fn with_below(now: &Snapshot, root: GroupId) -> Vec<GroupId> {
     for _ in 1..VmGroup::LEVELS {
         let groups = now.entries.vm_groups.values();
         let below = groups.filter(|group| group.parent.is_some_and(|parent| level.contains(&parent)));
-        level = below.map(|group| group.id).filter(|id| seen.insert(*id)).collect();
+        level = below
+            .map(|group| group.id)
+            .filter(|id| seen.insert(*id))
+            .collect();
         found.extend(&level);
     }
     found
@@ -373,7 +391,9 @@ fn shown(now: &Snapshot, caller: &Caller, group: &Group) -> Shown {
         Group::Default(tenant) => (Some(tenant), Vec::new()),
         Group::Made(made) => {
             let tenant = made.tenant.as_ref();
-            let below = tenant.map(|tenant| below(now, tenant, Some(made.id))).unwrap_or_default();
+            let below = tenant
+                .map(|tenant| below(now, tenant, Some(made.id)))
+                .unwrap_or_default();
             (tenant, below.iter().map(|group| group.id.to_string()).collect())
         }
     };
@@ -383,7 +403,9 @@ fn shown(now: &Snapshot, caller: &Caller, group: &Group) -> Shown {
                 Group::Default(tenant) => place::default_group(tenant).to_string(),
                 Group::Made(made) => made.id.to_string(),
             },
-            namespace: tenant.map(|tenant| place::tenant_uuid(tenant).to_string()).unwrap_or_default(),
+            namespace: tenant
+                .map(|tenant| place::tenant_uuid(tenant).to_string())
+                .unwrap_or_default(),
             name: match group {
                 Group::Default(_) => DEFAULT.to_owned(),
                 Group::Made(made) => made.name.clone(),
@@ -437,7 +459,14 @@ impl Drawing<'_> {
     }
 
     /// A node that is no group.
-    fn fake(&self, cluster: &Area, tenant: Option<&TenantId>, uuid: String, name: &str, parent: &str) -> Node {
+    fn fake(
+        &self,
+        cluster: &Area,
+        tenant: Option<&TenantId>,
+        uuid: String,
+        name: &str,
+        parent: &str,
+    ) -> Node {
         Node {
             uuid,
             namespace: String::new(),
@@ -453,8 +482,12 @@ impl Drawing<'_> {
             is_health: false,
             cluster_uuid: cluster.uuid.to_string(),
             cluster_name: cluster.name.clone(),
-            tenant: tenant.map(|tenant| place::tenant_uuid(tenant).to_string()).unwrap_or_default(),
-            tenant_name: tenant.map(|tenant| tenant.as_str().to_owned()).unwrap_or_default(),
+            tenant: tenant
+                .map(|tenant| place::tenant_uuid(tenant).to_string())
+                .unwrap_or_default(),
+            tenant_name: tenant
+                .map(|tenant| tenant.as_str().to_owned())
+                .unwrap_or_default(),
         }
     }
 
@@ -487,7 +520,13 @@ impl Drawing<'_> {
         nodes
     }
 
-    fn made_nodes(&self, cluster: &Area, tenant: &TenantId, parent: Option<GroupId>, level: usize) -> Vec<Node> {
+    fn made_nodes(
+        &self,
+        cluster: &Area,
+        tenant: &TenantId,
+        parent: Option<GroupId>,
+        level: usize,
+    ) -> Vec<Node> {
         if level > VmGroup::LEVELS {
             return Vec::new();
         }

@@ -47,7 +47,9 @@ struct Log<'a> {
 impl V1Compute {
     /// `compute.log`: what has ended, in the words of the original, which are Chinese.
     pub(crate) async fn log(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
-        let vm = self.machine(&call.caller, &ComputeIdentifier::of(&call.params), true).await?;
+        let vm = self
+            .machine(&call.caller, &ComputeIdentifier::of(&call.params), true)
+            .await?;
         let subject = Subject::vm(vm.id);
         let filter = JobFilter {
             unfinished: false,
@@ -57,7 +59,10 @@ impl V1Compute {
         let ended = jobs
             .iter()
             .filter(|job| job.subjects.contains(&subject) && job.state.ended());
-        let infos: Vec<Entry<'_>> = ended.take(self.settings.log_entries).map(|job| entry(&vm, job)).collect();
+        let infos: Vec<Entry<'_>> = ended
+            .take(self.settings.log_entries)
+            .map(|job| entry(&vm, job))
+            .collect();
         Data::of(&Log {
             total_count: infos.len(),
             infos,

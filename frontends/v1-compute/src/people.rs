@@ -45,7 +45,8 @@ impl V1Compute {
         let user = uuid("user_uuid", call.params.text("user_uuid"))?;
         let tenant = call.params.text("tenant");
         let mut accounts = self.core.accounts(&call.caller).into_iter();
-        let user = accounts.find(|account| account.id.0 == user && place::names_tenant(tenant, &account.tenant));
+        let user =
+            accounts.find(|account| account.id.0 == user && place::names_tenant(tenant, &account.tenant));
         let mut batch = BatchOutput::default();
         for identifier in machines(call)? {
             let outcome = self.assign_one(call, &identifier, user.as_ref()).await;
@@ -118,7 +119,9 @@ impl V1Compute {
         terminals: &[String],
     ) -> Result<(), Fault> {
         if terminals.len() > MOST_TERMINALS {
-            return Err(Fault::parameter(format!("vdc_agent_list: at most {MOST_TERMINALS}")));
+            return Err(Fault::parameter(format!(
+                "vdc_agent_list: at most {MOST_TERMINALS}"
+            )));
         }
         for terminal in terminals {
             uuid("vdc_agent_list", terminal)?;
@@ -157,7 +160,9 @@ fn items<T: for<'de> Deserialize<'de>>(call: &Call<'_>) -> Result<Vec<T>, Fault>
         return Err(Fault::parameter("vms: expected a list"));
     };
     if items.len() > MOST {
-        return Err(Fault::parameter(format!("vms: at most {MOST} machines in one call")));
+        return Err(Fault::parameter(format!(
+            "vms: at most {MOST} machines in one call"
+        )));
     }
     let read = items.iter().map(|item| {
         serde_json::from_value(item.clone())

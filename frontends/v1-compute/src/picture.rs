@@ -50,7 +50,9 @@ fn read(pixmap: &[u8]) -> Option<(usize, usize, &[u8])> {
     let (width, height, largest) = (number()?, number()?, number()?);
     // One blank, then the pixels.
     let pixels = rest.get(1..)?;
-    let count = width.checked_mul(height).filter(|count| (1..=MOST_PIXELS).contains(count))?;
+    let count = width
+        .checked_mul(height)
+        .filter(|count| (1..=MOST_PIXELS).contains(count))?;
     let pixels = pixels.get(..count.checked_mul(3)?)?;
     (largest == 255).then_some((width, height, pixels))
 }
@@ -91,7 +93,11 @@ fn crc<'b>(bytes: impl Iterator<Item = &'b u8>) -> u32 {
     for byte in bytes {
         sum ^= u32::from(*byte);
         for _ in 0..8 {
-            sum = if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
+            sum = if sum & 1 == 1 {
+                (sum >> 1) ^ 0xedb8_8320
+            } else {
+                sum >> 1
+            };
         }
     }
     !sum
@@ -107,8 +113,14 @@ mod tests {
         let png = to_png(&pixmap).unwrap();
         assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
         assert_eq!(&png[16..24], &[0, 0, 0, 2, 0, 0, 0, 1]);
-        assert!(png.windows(7).any(|part| part == [0, 255, 0, 0, 0, 0, 255]), "the pixels are there");
-        assert!(png.ends_with(b"IEND\xae\x42\x60\x82"), "with the sum that every PNG ends with");
+        assert!(
+            png.windows(7).any(|part| part == [0, 255, 0, 0, 0, 0, 255]),
+            "the pixels are there"
+        );
+        assert!(
+            png.ends_with(b"IEND\xae\x42\x60\x82"),
+            "with the sum that every PNG ends with"
+        );
     }
 
     #[test]

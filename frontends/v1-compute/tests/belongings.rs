@@ -29,7 +29,8 @@ fn with(uuid: &str, more: Value) -> Value {
 }
 
 async fn create(site: &Site, name: &str, parent: Option<&str>) -> Answer {
-    let body = json!({"cluster_uuid": site.cluster(), "tenant": "home", "group_name": name, "parent_group": parent});
+    let body =
+        json!({"cluster_uuid": site.cluster(), "tenant": "home", "group_name": name, "parent_group": parent});
     site.post(&format!("{GROUPS}/create"), &body).await
 }
 
@@ -39,7 +40,10 @@ async fn group(site: &Site, name: &str, parent: Option<&str>) -> String {
 }
 
 async fn inspect(site: &Site, uuid: &str) -> Answer {
-    let target = format!("{GROUPS}/inspect?cluster_uuid={}&tenant=home&group_uuid={uuid}", site.cluster());
+    let target = format!(
+        "{GROUPS}/inspect?cluster_uuid={}&tenant=home&group_uuid={uuid}",
+        site.cluster()
+    );
     site.get(&target).await
 }
 
@@ -48,25 +52,39 @@ async fn default_group(site: &Site) -> String {
     let target = format!("{GROUPS}/tree?cluster_uuid={}&tenant=home", site.cluster());
     let tree = site.get(&target).await.good();
     assert_eq!(tree["list"][0]["Children"][0]["Name"], "default");
-    tree["list"][0]["Children"][0]["UUID"].as_str().unwrap().to_owned()
+    tree["list"][0]["Children"][0]["UUID"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 async fn put(site: &Site, machine: &str, group: &str) -> Answer {
-    site.post("/v1/compute/meta/set", &with(machine, json!({"object_group": group}))).await
+    site.post(
+        "/v1/compute/meta/set",
+        &with(machine, json!({"object_group": group})),
+    )
+    .await
 }
 
 #[tokio::test]
 async fn a_group_is_made_shown_renamed_and_deleted() {
     let site = Site::open().await;
     let made = create(&site, "test", None).await.good();
-    assert_eq!((&made["Metadata"]["Name"], &made["Depth"]), (&json!("test"), &json!(1)));
+    assert_eq!(
+        (&made["Metadata"]["Name"], &made["Depth"]),
+        (&json!("test"), &json!(1))
+    );
     assert_eq!((&made["Children"], &made["Refs"]), (&Value::Null, &Value::Null));
     let uuid = made["Metadata"]["UUID"].as_str().unwrap();
     let body = json!({"tenant": "home", "group_uuid": uuid, "group_name": "better"});
     site.post(&format!("{GROUPS}/update"), &body).await.good();
-    site.post(&format!("{GROUPS}/update"), &json!({"group_uuid": uuid})).await.good();
+    site.post(&format!("{GROUPS}/update"), &json!({"group_uuid": uuid}))
+        .await
+        .good();
     assert_eq!(inspect(&site, uuid).await.good()["Metadata"]["Name"], "better");
-    site.post(&format!("{GROUPS}/delete"), &json!({"group_uuid": uuid})).await.good();
+    site.post(&format!("{GROUPS}/delete"), &json!({"group_uuid": uuid}))
+        .await
+        .good();
     inspect(&site, uuid).await.bad(22001);
 }
 
@@ -80,7 +98,12 @@ async fn names_are_unique_among_siblings_and_default_is_taken_at_the_top() {
     group(&site, "default", Some(&top)).await;
     let body = json!({"group_uuid": below, "group_name": "default"});
     site.post(&format!("{GROUPS}/update"), &body).await.bad(22002);
-    site.post(&format!("{GROUPS}/move"), &json!({"group_uuid": below, "parent_group": ""})).await.bad(22002);
+    site.post(
+        &format!("{GROUPS}/move"),
+        &json!({"group_uuid": below, "parent_group": ""}),
+    )
+    .await
+    .bad(22002);
     create(&site, "", None).await.bad(10001);
 }
 
@@ -114,7 +137,10 @@ async fn the_default_group_holds_all_others_machines_and_never_changes() {
     let default = default_group(&site).await;
     let shown = inspect(&site, &default).await.good();
     assert_eq!(shown["Refs"], json!([{"UUID": machine, "Type": 1}]));
-    assert_eq!((&shown["Metadata"]["RefCount"], &shown["Metadata"]["Name"]), (&json!(1), &json!("default")));
+    assert_eq!(
+        (&shown["Metadata"]["RefCount"], &shown["Metadata"]["Name"]),
+        (&json!(1), &json!("default"))
+    );
     for (call, body) in [
         ("delete", json!({"group_uuid": default})),
         ("update", json!({"group_uuid": default, "group_name": "other"})),
@@ -149,19 +175,46 @@ async fn the_tree_hangs_below_clusters_tenants_and_namespaces_or_below_one_tenan
     let top = group(&site, "top", None).await;
     group(&site, "below", Some(&top)).await;
     put(&site, &machine, &top).await.good();
-    let whole = site.get(&format!("{GROUPS}/tree?cluster_uuid&tenant&filter_name")).await.good();
+    let whole = site
+        .get(&format!("{GROUPS}/tree?cluster_uuid&tenant&filter_name"))
+        .await
+        .good();
     let cluster = &whole["list"][0];
-    assert_eq!((&whole["total_count"], &cluster["fake"]), (&json!(1), &json!(true)));
-    assert_eq!((&cluster["UUID"], &cluster["is_health"]), (&json!(site.cluster()), &json!(true)));
+    assert_eq!(
+        (&whole["total_count"], &cluster["fake"]),
+        (&json!(1), &json!(true))
+    );
+    assert_eq!(
+        (&cluster["UUID"], &cluster["is_health"]),
+        (&json!(site.cluster()), &json!(true))
+    );
     let namespace = &cluster["Children"][0]["Children"][0];
-    assert_eq!((&namespace["Name"], &namespace["fake"]), (&json!("home"), &json!(true)));
+    assert_eq!(
+        (&namespace["Name"], &namespace["fake"]),
+        (&json!("home"), &json!(true))
+    );
     let groups = namespace["Children"].as_array().unwrap();
-    assert_eq!((&groups[0]["Name"], &groups[0]["RefCount"]), (&json!("default"), &json!(0)));
-    assert_eq!((&groups[1]["Name"], &groups[1]["RefCount"]), (&json!("top"), &json!(1)));
+    assert_eq!(
+        (&groups[0]["Name"], &groups[0]["RefCount"]),
+        (&json!("default"), &json!(0))
+    );
+    assert_eq!(
+        (&groups[1]["Name"], &groups[1]["RefCount"]),
+        (&json!("top"), &json!(1))
+    );
     assert_eq!(groups[1]["Children"][0]["Parent"], json!(top));
-    assert_eq!((&groups[1]["fake"], &groups[1]["Parent"]), (&json!(false), &namespace["UUID"]));
+    assert_eq!(
+        (&groups[1]["fake"], &groups[1]["Parent"]),
+        (&json!(false), &namespace["UUID"])
+    );
     assert_eq!(whole["each_range_list_state"][0]["total_count"], 3);
-    let one = site.get(&format!("{GROUPS}/tree?cluster_uuid={}&tenant=home&filter_name=elo", site.cluster())).await.good();
+    let one = site
+        .get(&format!(
+            "{GROUPS}/tree?cluster_uuid={}&tenant=home&filter_name=elo",
+            site.cluster()
+        ))
+        .await
+        .good();
     assert_eq!(one["list"][0]["Name"], "home");
     let shown = one["list"][0]["Children"].as_array().unwrap();
     assert_eq!(shown.len(), 1, "the default group has another name: {one}");
@@ -172,7 +225,10 @@ async fn the_tree_hangs_below_clusters_tenants_and_namespaces_or_below_one_tenan
 async fn the_groups_of_another_tenant_do_not_exist() {
     let site = Site::closed().await;
     let (user, admin) = (site.client(USER).await, site.client(ADMIN).await);
-    let made = admin.post(&format!("{GROUPS}/create"), &json!({"group_name": "office"})).await.good();
+    let made = admin
+        .post(&format!("{GROUPS}/create"), &json!({"group_name": "office"}))
+        .await
+        .good();
     let uuid = &made["Metadata"]["UUID"];
     for (call, body) in [
         ("delete", json!({"group_uuid": uuid})),
@@ -181,8 +237,19 @@ async fn the_groups_of_another_tenant_do_not_exist() {
     ] {
         user.post(&format!("{GROUPS}/{call}"), &body).await.bad(22001);
     }
-    user.post(&format!("{GROUPS}/create"), &json!({"group_name": "mine", "tenant": "system"})).await.bad(22001);
-    admin.post(&format!("{GROUPS}/create"), &json!({"group_name": "theirs", "tenant": "home"})).await.good();
+    user.post(
+        &format!("{GROUPS}/create"),
+        &json!({"group_name": "mine", "tenant": "system"}),
+    )
+    .await
+    .bad(22001);
+    admin
+        .post(
+            &format!("{GROUPS}/create"),
+            &json!({"group_name": "theirs", "tenant": "home"}),
+        )
+        .await
+        .good();
     let tree = user.get(&format!("{GROUPS}/tree")).await.good().to_string();
     assert!(tree.contains("theirs") && !tree.contains("office"), "{tree}");
 }
@@ -200,12 +267,21 @@ async fn a_machine_is_assigned_to_a_user_and_taken_back() {
     let user = user_uuid(&admin).await;
     let body = json!({"tenant": "home", "user_uuid": user, "vms": [identity(&machine)]});
     let result = admin.post("/v1/compute/assign", &body).await.only();
-    assert_eq!((&result["scode"], &result["data"]["owner"]), (&json!(0), &json!(user)));
+    assert_eq!(
+        (&result["scode"], &result["data"]["owner"]),
+        (&json!(0), &json!(user))
+    );
     assert_eq!(result["data"]["compute_uuid"], json!(machine));
     let target = format!("/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}");
     let shown = admin.get(&target).await.good();
-    assert_eq!((&shown["owner"], &shown["owner_name"]), (&json!(user), &json!(USER)));
-    admin.post("/v1/compute/unassign", &json!({"vms": [identity(&machine)]})).await.only();
+    assert_eq!(
+        (&shown["owner"], &shown["owner_name"]),
+        (&json!(user), &json!(USER))
+    );
+    admin
+        .post("/v1/compute/unassign", &json!({"vms": [identity(&machine)]}))
+        .await
+        .only();
     assert_eq!(admin.get(&target).await.good()["owner"], "");
 }
 
@@ -226,9 +302,15 @@ async fn each_machine_of_an_assignment_fails_or_succeeds_on_its_own() {
     for (user, tenant) in [(json!(missing), "home"), (office, "system")] {
         let body = json!({"tenant": tenant, "user_uuid": user, "vms": [identity(&machine)]});
         let failed = admin.post("/v1/compute/assign", &body).await.only();
-        assert_eq!((&failed["scode"], &failed["message_cn"]), (&json!(11000), &json!("用户不存在")));
+        assert_eq!(
+            (&failed["scode"], &failed["message_cn"]),
+            (&json!(11000), &json!("用户不存在"))
+        );
     }
-    admin.post("/v1/compute/assign", &json!({"user_uuid": user, "vms": "all"})).await.bad(10001);
+    admin
+        .post("/v1/compute/assign", &json!({"user_uuid": user, "vms": "all"}))
+        .await
+        .bad(10001);
 }
 
 #[tokio::test]
@@ -237,14 +319,31 @@ async fn terminals_are_recorded_replaced_and_taken_away() {
     let machine = site.foreign("guest").await;
     let terminal = "063cca58-980f-46cc-b637-8e762d1f8c59";
     let set = |list: Value| json!({"vms": [with(&machine, json!({"vdc_agent_list": list}))]});
-    let result = site.post("/v1/compute/set/vdc_agent", &set(json!([terminal]))).await.only();
+    let result = site
+        .post("/v1/compute/set/vdc_agent", &set(json!([terminal])))
+        .await
+        .only();
     assert_eq!(result["data"]["vdc_agent_list"], json!([terminal]));
-    let recorded = || site.vm(&machine).record.settings.get("compute.vdc_agent_list").cloned();
-    assert_eq!(recorded().as_deref(), Some("[\"063cca58-980f-46cc-b637-8e762d1f8c59\"]"));
-    let refused = site.post("/v1/compute/set/vdc_agent", &set(json!(["terminal"]))).await.only();
+    let recorded = || {
+        site.vm(&machine)
+            .record
+            .settings
+            .get("compute.vdc_agent_list")
+            .cloned()
+    };
+    assert_eq!(
+        recorded().as_deref(),
+        Some("[\"063cca58-980f-46cc-b637-8e762d1f8c59\"]")
+    );
+    let refused = site
+        .post("/v1/compute/set/vdc_agent", &set(json!(["terminal"])))
+        .await
+        .only();
     assert_eq!(refused["scode"], 10001);
     assert!(recorded().is_some(), "a refused call changes nothing");
-    site.post("/v1/compute/set/vdc_agent", &set(Value::Null)).await.only();
+    site.post("/v1/compute/set/vdc_agent", &set(Value::Null))
+        .await
+        .only();
     assert_eq!(recorded(), None);
 }
 
@@ -263,39 +362,73 @@ async fn first_boot_settings_come_back_as_they_were_set_and_are_not_kept_in_clea
         "user_data": {"set_passwd": {"ssh_pwauth": {"value": true}, "chpasswd": {"expire": {"value": true}, "list": ["root:Reef-7-Lamp"]}},
             "time_zone": {"timezone": "Asia/Shanghai"}, "ssh": {"disable_root": {}}, "users": {}, "runcmd": {}, "growpart": {"mode": "off"}},
     });
-    let answer = user.post("/v1/compute/cloud_init/set", &with(&machine, json!({"cloud_init_data": data}))).await;
-    assert!(answer.header("babelvisor-warning").is_some_and(|text| text.contains("recorded")));
+    let answer = user
+        .post(
+            "/v1/compute/cloud_init/set",
+            &with(&machine, json!({"cloud_init_data": data})),
+        )
+        .await;
+    assert!(
+        answer
+            .header("babelvisor-warning")
+            .is_some_and(|text| text.contains("recorded"))
+    );
     answer.good();
     assert_eq!(user.get(&target).await.good()["cloud_init_data"], data);
     let record = site.vm(&machine).record.clone();
     assert_eq!(record.hostname.as_deref(), Some("web-1"));
     assert!(!format!("{record:?}").contains("Reef-7-Lamp"), "it is sealed");
     let seen = viewer.get(&target).await.good();
-    assert!(!seen.to_string().contains("Reef-7-Lamp"), "not for those who only read");
+    assert!(
+        !seen.to_string().contains("Reef-7-Lamp"),
+        "not for those who only read"
+    );
     viewer
-        .post("/v1/compute/cloud_init/set", &with(&machine, json!({"cloud_init_data": data})))
+        .post(
+            "/v1/compute/cloud_init/set",
+            &with(&machine, json!({"cloud_init_data": data})),
+        )
         .await
         .bad(10003);
-    user.post("/v1/compute/cloud_init/set", &with(&machine, json!({"cloud_init_data": "x"}))).await.bad(10001);
+    user.post(
+        "/v1/compute/cloud_init/set",
+        &with(&machine, json!({"cloud_init_data": "x"})),
+    )
+    .await
+    .bad(10001);
 }
 
 #[tokio::test]
 async fn the_log_tells_what_was_done_newest_first() {
     let site = Site::open().await;
     let machine = site.foreign("guest").await;
-    assert_eq!(site.post("/v1/compute/log", &identity(&machine)).await.good()["total_count"], 0);
+    assert_eq!(
+        site.post("/v1/compute/log", &identity(&machine)).await.good()["total_count"],
+        0
+    );
     site.post("/v1/compute/shutoff", &identity(&machine)).await.good();
     site.settled(&machine).await;
     site.post("/v1/compute/start", &identity(&machine)).await.good();
     site.settled(&machine).await;
     let log = site.post("/v1/compute/log", &identity(&machine)).await.good();
-    let told: Vec<&str> = log["infos"].as_array().unwrap().iter().map(|one| one["Message"].as_str().unwrap()).collect();
+    let told: Vec<&str> = log["infos"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["Message"].as_str().unwrap())
+        .collect();
     assert_eq!(told, ["云服务器启动", "云服务器断电"]);
     let entry = &log["infos"][0];
-    assert_eq!((&entry["ObjectUUID"], &entry["ObjectType"]), (&json!(machine), &json!("Compute")));
+    assert_eq!(
+        (&entry["ObjectUUID"], &entry["ObjectType"]),
+        (&json!(machine), &json!("Compute"))
+    );
     assert!(entry["StartTime"].as_i64() <= entry["EndTime"].as_i64());
     let other = site.foreign("other").await;
-    assert_eq!(site.post("/v1/compute/log", &identity(&other)).await.good()["total_count"], 0);
+    assert_eq!(
+        site.post("/v1/compute/log", &identity(&other)).await.good()["total_count"],
+        0
+    );
     site.post("/v1/compute/log", &json!({})).await.bad(10001);
 }
 
@@ -305,16 +438,32 @@ async fn settings_are_changed_one_by_one_and_the_others_stay() {
     let machine = site.foreign("guest").await;
     let set = |more: Value| with(&machine, more);
     let target = "/v1/compute/meta/set";
-    site.post(target, &set(json!({"meta": {"compute_name": "renamed", "ha_mode": "on"}, "os": "CentOS x64"})))
-        .await
-        .good();
-    site.post(target, &set(json!({"meta": {"shown_ip": "192.0.2.9"}, "kvm_clock_enable": true}))).await.good();
+    site.post(
+        target,
+        &set(json!({"meta": {"compute_name": "renamed", "ha_mode": "on"}, "os": "CentOS x64"})),
+    )
+    .await
+    .good();
+    site.post(
+        target,
+        &set(json!({"meta": {"shown_ip": "192.0.2.9"}, "kvm_clock_enable": true})),
+    )
+    .await
+    .good();
     let shown = site
-        .get(&format!("/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}"))
+        .get(&format!(
+            "/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}"
+        ))
         .await
         .good();
-    assert_eq!((&shown["name"], &shown["os"]), (&json!("renamed"), &json!("CentOS x64")));
-    assert_eq!((&shown["first_shown_ip"], &shown["kvm_clock_enable"]), (&json!("192.0.2.9"), &json!(true)));
+    assert_eq!(
+        (&shown["name"], &shown["os"]),
+        (&json!("renamed"), &json!("CentOS x64"))
+    );
+    assert_eq!(
+        (&shown["first_shown_ip"], &shown["kvm_clock_enable"]),
+        (&json!("192.0.2.9"), &json!(true))
+    );
     assert_eq!(shown["ha_mode"], "on");
 }
 
@@ -323,12 +472,26 @@ async fn settings_that_cannot_be_changed_are_refused_and_nothing_with_them_is() 
     let site = Site::open().await;
     let machine = site.foreign("guest").await;
     let target = "/v1/compute/meta/set";
-    site.post(target, &with(&machine, json!({"os": "CentOS x64"}))).await.good();
+    site.post(target, &with(&machine, json!({"os": "CentOS x64"})))
+        .await
+        .good();
     for (more, scode) in [
-        (json!({"meta": {"compute_name": "other", "recover_to_related_zones": 1}}), 22005),
-        (json!({"meta": {"compute_name": "other", "os_loader_path": "UEFI"}}), 22005),
-        (json!({"meta": {"compute_name": "other"}, "os": "Windows 10 x64"}), 22003),
-        (json!({"meta": {"compute_name": "other"}, "object_group": "0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4"}), 22001),
+        (
+            json!({"meta": {"compute_name": "other", "recover_to_related_zones": 1}}),
+            22005,
+        ),
+        (
+            json!({"meta": {"compute_name": "other", "os_loader_path": "UEFI"}}),
+            22005,
+        ),
+        (
+            json!({"meta": {"compute_name": "other"}, "os": "Windows 10 x64"}),
+            22003,
+        ),
+        (
+            json!({"meta": {"compute_name": "other"}, "object_group": "0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4"}),
+            22001,
+        ),
         (json!({"meta": {"compute_name": "o\u{7}ther"}}), 10001),
         (json!({"meta": {"ha_mode": "sometimes"}}), 10001),
     ] {
@@ -342,9 +505,16 @@ async fn reservations_are_recorded_in_the_states_that_the_document_names() {
     let site = Site::open().await;
     let machine = site.foreign("guest").await;
     let answer = site
-        .post("/v1/compute/cpu/reserve", &with(&machine, json!({"cpu_reserve_enable": true})))
+        .post(
+            "/v1/compute/cpu/reserve",
+            &with(&machine, json!({"cpu_reserve_enable": true})),
+        )
         .await;
-    assert!(answer.header("babelvisor-warning").is_some_and(|text| text.contains("cpu_reserve_enable")));
+    assert!(
+        answer
+            .header("babelvisor-warning")
+            .is_some_and(|text| text.contains("cpu_reserve_enable"))
+    );
     answer.good();
     let memory = with(&machine, json!({"memory_reserve_enable": true}));
     site.post("/v1/compute/memory/reserve", &memory).await.bad(22003);
@@ -352,10 +522,15 @@ async fn reservations_are_recorded_in_the_states_that_the_document_names() {
     site.settled(&machine).await;
     site.post("/v1/compute/memory/reserve", &memory).await.good();
     let shown = site
-        .get(&format!("/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}"))
+        .get(&format!(
+            "/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}"
+        ))
         .await
         .good();
-    assert_eq!((&shown["cpu_reserve_enable"], &shown["memory_reserve_enable"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&shown["cpu_reserve_enable"], &shown["memory_reserve_enable"]),
+        (&json!(true), &json!(true))
+    );
 }
 
 #[tokio::test]
@@ -369,7 +544,10 @@ async fn active_active_stays_off() {
     assert_eq!(site.post(target, &info(off)).await.only()["scode"], 0);
     let on = json!({"recover_to_related_zones": 1, "master_zone_take_over": "0"});
     let refused = site.post(target, &info(on)).await.only();
-    assert_eq!((&refused["scode"], &refused["data"]["compute_uuid"]), (&json!(22005), &json!(machine)));
+    assert_eq!(
+        (&refused["scode"], &refused["data"]["compute_uuid"]),
+        (&json!(22005), &json!(machine))
+    );
 }
 
 #[tokio::test]
@@ -381,12 +559,17 @@ async fn the_console_is_where_clients_reach_it_while_the_machine_runs() {
     let target = "/v1/compute/vdc/console";
     let console = user.post(target, &json!({"uuid": machine})).await.good();
     let (host, port) = console["vdc_console"].as_str().unwrap().rsplit_once(':').unwrap();
-    assert!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0), "{console}");
+    assert!(
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
+        "{console}"
+    );
     viewer.post(target, &json!({"uuid": machine})).await.bad(10003);
     user.post("/v1/compute/shutoff", &identity(&machine)).await.good();
     site.settled(&machine).await;
     user.post(target, &json!({"uuid": machine})).await.bad(22003);
-    user.post(target, &json!({"uuid": "0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4"})).await.bad(22001);
+    user.post(target, &json!({"uuid": "0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4"}))
+        .await
+        .bad(22001);
 }
 
 #[tokio::test]
@@ -396,5 +579,7 @@ async fn no_pictures_of_crashes_are_kept() {
     let target = |uuid: &str| format!("/v1/compute/list/screenshot?cluster_uuid&tenant&compute_uuid={uuid}");
     let none = site.get(&target(&machine)).await.good();
     assert_eq!(none["screenshot_urls"], json!([]));
-    site.get(&target("0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4")).await.bad(22001);
+    site.get(&target("0b7dc2f4-9d0b-4c9e-8a37-51e60b7dc2f4"))
+        .await
+        .bad(22001);
 }

@@ -14,7 +14,9 @@ use support::{ADMIN, GIB, HOST, Site, USER};
 
 fn names(data: &Value, list: &str, name: &str) -> Vec<String> {
     let list = data[list].as_array().expect("a list");
-    list.iter().map(|one| one[name].as_str().unwrap().to_owned()).collect()
+    list.iter()
+        .map(|one| one[name].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -51,16 +53,24 @@ async fn the_go_clients_sequence_finds_all_that_a_machine_needs() {
     let image = client.get(&target).await.good();
     assert_eq!(image["image"]["UUID"], site.image("debian"));
     let zones = client
-        .get(&format!("/v1/zone/list?cluster_uuid={cluster}&filter_name=default&page_num=0&page_size=0"))
+        .get(&format!(
+            "/v1/zone/list?cluster_uuid={cluster}&filter_name=default&page_num=0&page_size=0"
+        ))
         .await
         .good();
     assert_eq!(names(&zones, "list", "Name"), ["default"]);
     let target = format!("?cluster_uuid={cluster}&name=manage&tenant={tenant}&uuid&zone");
-    let layer2 = client.get(&format!("/v1/network/layer2/list{target}")).await.good();
+    let layer2 = client
+        .get(&format!("/v1/network/layer2/list{target}"))
+        .await
+        .good();
     assert_eq!(names(&layer2, "list", "Name"), ["manage"]);
     let uuid = layer2["list"][0]["UUID"].as_str().unwrap();
     let target = format!("?cluster_uuid={cluster}&name=manage&tenant={tenant}&uuid={uuid}&zone");
-    let inspected = client.get(&format!("/v1/network/layer2/inspect{target}")).await.good();
+    let inspected = client
+        .get(&format!("/v1/network/layer2/inspect{target}"))
+        .await
+        .good();
     assert_eq!(inspected["port_group_list"][0]["port_group_name"], "default");
     assert!(inspected["port_group_list"][0]["enable_dhcp"].is_boolean());
     let pools = client
@@ -69,24 +79,39 @@ async fn the_go_clients_sequence_finds_all_that_a_machine_needs() {
         ))
         .await
         .good();
-    assert_eq!((&pools["TotalCount"], &pools["List"][0]["uuid"]), (&json!(1), &json!(site.pool())));
+    assert_eq!(
+        (&pools["TotalCount"], &pools["List"][0]["uuid"]),
+        (&json!(1), &json!(site.pool()))
+    );
 }
 
 #[tokio::test]
 async fn nothing_of_it_asks_the_hypervisor() {
     let site = Site::open().await;
     site.control.clear_call_log();
-    for target in ["/v1/zone/list", "/v1/pool/internal/list", "/v1/network/layer2/list", "/v1/tenant/list"] {
+    for target in [
+        "/v1/zone/list",
+        "/v1/pool/internal/list",
+        "/v1/network/layer2/list",
+        "/v1/tenant/list",
+    ] {
         site.get(target).await.good();
     }
-    assert!(site.control.call_log().is_empty(), "{:?}", site.control.call_log());
+    assert!(
+        site.control.call_log().is_empty(),
+        "{:?}",
+        site.control.call_log()
+    );
 }
 
 #[tokio::test]
 async fn the_members_and_clusters_are_those_that_the_client_called() {
     let site = Site::open().await;
     let members = site.get("/v1/system/member/list").await.good();
-    assert_eq!((&members["leader"], &members["ready"]), (&json!(HOST), &json!(true)));
+    assert_eq!(
+        (&members["leader"], &members["ready"]),
+        (&json!(HOST), &json!(true))
+    );
     let clusters = site.get("/v1/cluster/list").await.good();
     assert_eq!(clusters["list"][0]["cluster_uuid"], site.cluster());
     assert_eq!(clusters["list"][0]["candidates"], json!([HOST]));
@@ -96,14 +121,28 @@ async fn the_members_and_clusters_are_those_that_the_client_called() {
 async fn a_user_sees_the_own_tenant_and_an_administrator_all() {
     let site = Site::closed().await;
     let (user, admin) = (site.client(USER).await, site.client(ADMIN).await);
-    assert_eq!(names(&user.get("/v1/tenant/list?system=true").await.good(), "list", "name"), ["home"]);
+    assert_eq!(
+        names(
+            &user.get("/v1/tenant/list?system=true").await.good(),
+            "list",
+            "name"
+        ),
+        ["home"]
+    );
     let all = admin.get("/v1/tenant/list?system=true").await.good();
     assert_eq!(names(&all, "list", "name"), ["home", "system"]);
     assert_eq!(all["list"][1]["administrator"]["user_name"], ADMIN);
     let shown = admin.get("/v1/tenant/list").await.good();
-    assert_eq!(names(&shown, "list", "name"), ["home"], "system is shown on request");
+    assert_eq!(
+        names(&shown, "list", "name"),
+        ["home"],
+        "system is shown on request"
+    );
     let login = site.login(USER).await;
-    assert_eq!(login["tenant_uuid"], all["list"][0]["uuid"], "one uuid everywhere");
+    assert_eq!(
+        login["tenant_uuid"], all["list"][0]["uuid"],
+        "one uuid everywhere"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +152,10 @@ async fn lists_are_cut_into_pages_and_narrowed_by_a_part_of_the_name() {
     let all = site.get(target).await.good();
     assert_eq!(names(&all, "list", "name"), ["small", "large"], "the older first");
     let page = site.get(&format!("{target}?page_num=1&page_size=1")).await.good();
-    assert_eq!((&page["total_count"], names(&page, "list", "name")), (&json!(2), vec!["large".to_owned()]));
+    assert_eq!(
+        (&page["total_count"], names(&page, "list", "name")),
+        (&json!(2), vec!["large".to_owned()])
+    );
     let part = site.get(&format!("{target}?filter_name=arg")).await.good();
     assert_eq!(names(&part, "list", "name"), ["large"]);
     let own = site.get(&format!("{target}?include_share=false")).await.good();
@@ -136,15 +178,20 @@ async fn what_does_not_exist_is_said_to_be_missing() {
         let desc = site.get(&target).await.bad(22001);
         assert!(desc.contains("does not exist"), "{target}: {desc}");
     }
-    site.get("/v1/network/layer2/inspect?uuid=manage").await.bad(10001);
-    site.get("/v1/compute/repository/image/get?repository=default").await.bad(10001);
+    site.get("/v1/network/layer2/inspect?uuid=manage")
+        .await
+        .bad(10001);
+    site.get("/v1/compute/repository/image/get?repository=default")
+        .await
+        .bad(10001);
     site.get("/v1/zone/list?page_size=many").await.bad(10001);
 }
 
 #[tokio::test]
 async fn a_repository_shows_images_by_what_they_are_for() {
     let site = Site::open().await;
-    let shown = |usage: &str| format!("/v1/compute/repository/image/list?repository=default&filter_usage={usage}");
+    let shown =
+        |usage: &str| format!("/v1/compute/repository/image/list?repository=default&filter_usage={usage}");
     let discs = site.get(&shown("cdrom")).await.good();
     assert_eq!(discs["total"], 1);
     assert_eq!(discs["images"][0]["image"]["Name"], "installer");
@@ -162,10 +209,15 @@ async fn a_sync_checks_the_repository_and_has_nothing_to_do() {
     let site = Site::open().await;
     let sync = "/v1/compute/repository/image/sync";
     let uuid = site.post("/v1/compute/repository/list", &json!({})).await.good()["list"][0]["uuid"].clone();
-    site.post(sync, &json!({"cluster_uuid": "", "tenant": "", "image": {"Repository": uuid}}))
+    site.post(
+        sync,
+        &json!({"cluster_uuid": "", "tenant": "", "image": {"Repository": uuid}}),
+    )
+    .await
+    .good();
+    site.post(sync, &json!({"image": {"Repository": "elsewhere"}}))
         .await
-        .good();
-    site.post(sync, &json!({"image": {"Repository": "elsewhere"}})).await.bad(22001);
+        .bad(22001);
     site.post(sync, &json!({})).await.bad(10001);
 }
 
@@ -176,5 +228,11 @@ async fn an_image_of_the_configuration_stays() {
     let body = json!({"uuid": site.image("debian"), "repository": "default"});
     let answer = client.post("/v1/compute/repository/image/delete", &body).await;
     assert_ne!(answer.scode(), 0, "{}", answer.body);
-    assert!(site.core.now().images.values().any(|image| image.name == "debian"));
+    assert!(
+        site.core
+            .now()
+            .images
+            .values()
+            .any(|image| image.name == "debian")
+    );
 }

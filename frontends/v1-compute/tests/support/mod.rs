@@ -19,7 +19,8 @@ use babelvisor_core::inventory::{Inventory, Upkeep};
 use babelvisor_core::jobs::{Engine, EngineSettings};
 use babelvisor_core::layers::{Core, Policy};
 use babelvisor_core::model::{
-    Area, BackendId, Billing, Caller, ImageKind, ImageLocation, Purpose, Role, TenantId, Vm, VmId, VolumeFormat,
+    Area, BackendId, Billing, Caller, ImageKind, ImageLocation, Purpose, Role, TenantId, Vm, VmId,
+    VolumeFormat,
 };
 use babelvisor_core::registry::accounts::NewAccount;
 use babelvisor_core::registry::{FlavorSeed, ImageSeed, Registry};
@@ -146,12 +147,14 @@ impl Site {
             .expect("a store");
         let registry = Registry::new(Arc::new(store));
         let backend_id = BackendId::new("sim");
-        config.images.extend(["debian", "installer"].map(|name| ImageConfig {
-            name: name.to_owned(),
-            size: 2 * GIB,
-            pool: None,
-            format: VolumeFormat::Qcow2,
-        }));
+        config
+            .images
+            .extend(["debian", "installer"].map(|name| ImageConfig {
+                name: name.to_owned(),
+                size: 2 * GIB,
+                pool: None,
+                format: VolumeFormat::Qcow2,
+            }));
         let memory = MemoryBackend::new(backend_id.clone(), config);
         let control = memory.control();
         let backends: HashMap<BackendId, Arc<dyn Backend>> =
@@ -229,14 +232,20 @@ impl Site {
 
     /// A token of the account `name`.
     pub async fn token(&self, name: &str) -> String {
-        self.login(name).await["token"].as_str().expect("a token").to_owned()
+        self.login(name).await["token"]
+            .as_str()
+            .expect("a token")
+            .to_owned()
     }
 
     /// A client that has signed in as `name`.
     pub async fn client(&self, name: &str) -> Client<'_> {
         Client {
             site: self,
-            headers: vec![("authorization".to_owned(), format!("Bearer {}", self.token(name).await))],
+            headers: vec![(
+                "authorization".to_owned(),
+                format!("Bearer {}", self.token(name).await),
+            )],
         }
     }
 
@@ -303,7 +312,12 @@ impl Site {
     /// The uuid of the cluster.
     pub fn cluster(&self) -> String {
         let now = self.core.now();
-        now.hosts.values().next().expect("a host").cluster_id().to_string()
+        now.hosts
+            .values()
+            .next()
+            .expect("a host")
+            .cluster_id()
+            .to_string()
     }
 }
 

@@ -6,7 +6,7 @@
 //! - event and close callbacks ([`EventConnection`]), which `virt` lacks altogether;
 //! - bulk statistics ([`all_domain_stats`]), where `virt` leaks the records and, through them, the connection;
 //! - a domain's state ([`domain_state`]), where `virt` forgets to look at the result of the call;
-//! - addresses ([`interface_addresses`]), where `virt` leaks the records;
+//! - addresses ([`interface_addresses`], [`network_leases`]), where `virt` leaks the records or has no call;
 //! - limits of disks and interfaces ([`set_block_io_tune`], [`set_interface_parameters`]) and the end of a long job
 //!   ([`abort_job`]), which `virt` lacks;
 //! - how far a long job has come ([`job_progress`]), where `virt` reads memory that is gone.
@@ -27,11 +27,12 @@ use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
+use virt::network::Network;
 use virt_sys as sys;
 
 use crate::raw::{
-    AddressSource, CloseReason, DomainChange, DomainStats, EventSink, GuestInterface, JobProgress, RawEvent,
-    StatValue,
+    AddressSource, CloseReason, DomainChange, DomainStats, EventSink, GuestInterface, JobProgress, Lease,
+    RawEvent, StatValue,
 };
 
 static EVENT_LOOP: OnceLock<Result<(), String>> = OnceLock::new();
@@ -619,6 +620,41 @@ pub fn interface_addresses(domain: &Domain, source: AddressSource) -> Result<Vec
     if !interfaces.is_null() {
         // SAFETY: the array itself is plain malloc memory according to the documentation of the call.
         unsafe { libc::free(interfaces.cast()) };
+    }
+    Ok(out)
+}
+
+/// The addresses that a network's DHCP server has given away.
+///
+/// # Errors
+/// libvirt's error: 3 where the driver cannot.
+pub fn network_leases(network: &Network) -> Result<Vec<Lease>, Error> {
+    let mut leases: *mut sys::virNetworkDHCPLeasePtr = std::ptr::null_mut();
+    // SAFETY: the network is borrowed; no MAC address means all leases; libvirt fills `leases` with an array that is
+    // freed below.
+    let count = unsafe { sys::virNetworkGetDHCPLeases(network.as_ptr(), std::ptr::null(), &mut leases, 0) };
+    let Ok(count) = usize::try_from(count) else {
+        return Err(Error::last_error());
+    };
+    let mut out = Vec::with_capacity(count);
+    for i in 0..count {
+        // SAFETY: the array has `count` valid entries; each is copied, then freed with all it holds.
+        unsafe {
+            let pointer = *leases.add(i);
+            let lease = &*pointer;
+            if let (Some(mac), Some(address)) = (owned(lease.mac), owned(lease.ipaddr)) {
+                out.push(Lease {
+                    mac: mac.to_ascii_lowercase(),
+                    address,
+                    prefix: lease.prefix,
+                });
+            }
+            sys::virNetworkDHCPLeaseFree(pointer);
+        }
+    }
+    if !leases.is_null() {
+        // SAFETY: the array itself is plain malloc memory according to the documentation of the call.
+        unsafe { libc::free(leases.cast()) };
     }
     Ok(out)
 }

@@ -25,6 +25,7 @@ pub mod raw;
 mod read;
 mod screen;
 pub mod seed;
+mod shared;
 mod snapshots;
 mod tasks;
 mod upload;

@@ -171,6 +171,17 @@ pub struct GuestInterface {
     pub addresses: Vec<(String, u32)>,
 }
 
+/// An address that a network's DHCP server has given away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Whose, in lower case.
+    pub mac: String,
+    /// The address.
+    pub address: String,
+    /// Bits of the network part.
+    pub prefix: u32,
+}
+
 /// How far a long job of a domain has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobProgress {

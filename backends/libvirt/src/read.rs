@@ -23,6 +23,7 @@ use crate::ffi;
 use crate::networks::address_ranges;
 use crate::quirks::Driver;
 use crate::raw::{AddressSource, GuestInterface};
+use crate::shared::{Shared, leased_addresses, volume_key};
 use crate::xml::host::{HostCapabilities, NetworkXml, PoolXml};
 use crate::xml::view::DiskXml;
 use crate::xml::{DomainXml, Element};
@@ -177,6 +178,7 @@ struct Bulk {
     autostart: HashSet<Uuid>,
     saved: HashSet<Uuid>,
     transient: HashSet<Uuid>,
+    shared: Arc<Shared>,
 }
 
 /// The definition with its passwords, and without them for everybody else.
@@ -218,6 +220,7 @@ impl Reader {
     pub(crate) fn list(&self, connection: &Connect) -> Result<Vec<VmFacts>, CallError> {
         let mut seen = HashSet::new();
         let mut all = Vec::new();
+        let shared = Arc::new(Shared::read(connection, self.profile.driver)?);
         // Active and inactive apart: one reply of libvirt carries at most 16,384 objects.
         for group in [
             sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE,
@@ -227,7 +230,7 @@ impl Reader {
             if domains.is_empty() {
                 continue;
             }
-            let bulk = self.bulk(connection, group)?;
+            let bulk = self.bulk(connection, group, Arc::clone(&shared))?;
             for domain in &domains {
                 match self.facts(connection, domain, Some(&bulk)) {
                     Ok(facts) if seen.insert(facts.id) => all.push(facts),
@@ -244,8 +247,11 @@ impl Reader {
         Ok(all)
     }
 
-    fn bulk(&self, connection: &Connect, group: u32) -> Result<Bulk, CallError> {
-        let mut bulk = Bulk::default();
+    fn bulk(&self, connection: &Connect, group: u32, shared: Arc<Shared>) -> Result<Bulk, CallError> {
+        let mut bulk = Bulk {
+            shared,
+            ..Bulk::default()
+        };
         if self.profile.driver.quirks().bulk_state {
             let active = group == sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE;
             let flag = if active {
@@ -303,7 +309,7 @@ impl Reader {
         let volumes = xml
             .disks
             .iter()
-            .map(|disk| self.volume_of(connection, disk))
+            .map(|disk| self.volume_of(connection, disk, bulk.map(|bulk| bulk.shared.as_ref())))
             .collect();
         let running = matches!(
             state,
@@ -312,7 +318,10 @@ impl Reader {
         let leased = xml.interfaces.iter().any(|i| i.kind == "network");
         let mut addresses = Vec::new();
         if running && leased {
-            addresses = ffi::interface_addresses(domain, AddressSource::Lease).unwrap_or_default();
+            addresses = match bulk.and_then(|bulk| bulk.shared.leases.as_ref()) {
+                Some(leases) => leased_addresses(&xml, leases),
+                None => ffi::interface_addresses(domain, AddressSource::Lease).unwrap_or_default(),
+            };
         }
         if running && xml.agent_connected() {
             addresses.extend(self.memory.agent_addresses(uuid));
@@ -331,9 +340,9 @@ impl Reader {
         Ok(convert::facts(&self.backend, self.profile.host, &xml, around))
     }
 
-    fn volume_of(&self, connection: &Connect, disk: &DiskXml) -> DiskVolume {
+    fn volume_of(&self, connection: &Connect, disk: &DiskXml, shared: Option<&Shared>) -> DiskVolume {
         let key = match (&disk.source, &disk.pool, &disk.volume) {
-            (_, Some(pool), Some(volume)) => format!("{pool}\u{0}{volume}"),
+            (_, Some(pool), Some(volume)) => volume_key(pool, volume),
             (Some(path), ..) if path.starts_with('/') => path.clone(),
             _ => return DiskVolume::default(),
         };
@@ -341,6 +350,12 @@ impl Reader {
             return known;
         }
         let found = (|| {
+            if let Some((place, volume)) = shared.and_then(|shared| shared.volumes.get(&key)) {
+                return Ok(DiskVolume {
+                    volume: Some(place.clone()),
+                    capacity: volume.info()?.capacity,
+                });
+            }
             let volume = match (&disk.pool, &disk.volume) {
                 (Some(pool), Some(name)) => connection
                     .lookup_storage_pool_by_name(pool)?
@@ -429,7 +444,7 @@ pub(crate) fn disk_volume(volume: &StorageVol) -> Result<DiskVolume, virt::error
 }
 
 /// A list that some drivers do not have: then it is empty.
-fn optional<T>(list: Result<Vec<T>, virt::error::Error>) -> Result<Vec<T>, CallError> {
+pub(crate) fn optional<T>(list: Result<Vec<T>, virt::error::Error>) -> Result<Vec<T>, CallError> {
     match list {
         Err(error) if code(&error) == 3 => Ok(Vec::new()),
         other => Ok(other?),

@@ -165,6 +165,12 @@ async fn a_guest_boots_reads_its_seed_and_obeys() {
         watched.vm("an address", 90, vm, with_address).await;
     }
 
+    // A list asks for volumes and leases once for all; what it says of one VM is what a look at that VM says.
+    let listed = lv.list(&call(30)).await.unwrap();
+    let listed = listed.into_iter().find(|f| f.id == vm).unwrap();
+    assert_eq!(listed, facts(&lv, vm).await);
+    assert!(with_address(&listed) && listed.disks[0].capacity == 1 << 30);
+
     let inside = |line: &'static str| {
         tokio::task::spawn_blocking(move || guest::run_inside(libvirtd(), "boots", line))
     };

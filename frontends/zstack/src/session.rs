@@ -17,8 +17,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::Zstack;
-use crate::encode;
 use crate::error::{self, Fault};
+use crate::{decode, encode};
 
 /// How long a session counts as good without asking the store: also how long one lives on that was ended on
 /// another gateway.
@@ -168,12 +168,16 @@ impl Zstack {
         })
     }
 
-    /// `LogOut`. A session that is not there is as good as ended.
+    /// `LogOut`. A session that is not there is as good as ended, if its uuid is one.
     pub(crate) async fn log_out(&self, token: &str) -> Result<Bytes, Error> {
-        if !token.is_empty() && token.len() <= LONGEST {
-            self.sessions.forget(&sha256_hex(token));
-            self.core.registry().sign_out(token).await?;
+        if decode::uuid(token).is_none() {
+            return Err(Error::invalid(
+                "uuid",
+                "invalid field[uuid], a session's uuid has 32 hexadecimal digits",
+            ));
         }
+        self.sessions.forget(&sha256_hex(token));
+        self.core.registry().sign_out(token).await?;
         Ok(encode::nothing())
     }
 

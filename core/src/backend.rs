@@ -13,6 +13,8 @@
 //! - It returns when the work is done, not when the backend accepted it. Long work of a manager that hands
 //!   out task handles keeps the handle ([`CallContext::keep_handle`]) before it waits, and a later call with
 //!   [`CallContext::handle`] adopts that task instead of starting another.
+//! - [`Backend::migrate`] and [`Backend::upload_volume`] may be broken off: when their future is dropped the work
+//!   stops, and a VM stays where it was.
 
 use std::sync::Arc;
 use std::time::Instant;

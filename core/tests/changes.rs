@@ -22,7 +22,7 @@ use babelvisor_core::layers::{
 };
 use babelvisor_core::model::*;
 use babelvisor_core::query::VolumeView;
-use babelvisor_memory::{Fault, HostsConfig, MemoryConfig, Method};
+use babelvisor_memory::{Delay, Fault, HostsConfig, MemoryConfig, Method};
 use support::{GIB, Gateway, Site, admin};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -492,5 +492,36 @@ fn saved_memory_is_restored() {
         .await;
         let refused = core.submit(&admin(), power(PowerAction::Restore), QUEUE).await;
         assert_eq!(refused.unwrap_err().kind, ErrorKind::IllegalState);
+    });
+}
+
+#[test]
+fn a_move_under_way_is_broken_off() {
+    let hosts = HostsConfig {
+        count: 2,
+        ..MemoryConfig::default().hosts
+    };
+    let site = Site::with(MemoryConfig {
+        hosts,
+        ..MemoryConfig::default()
+    });
+    let gateway = site.gateway();
+    gateway.run(async {
+        let core = &gateway.core;
+        let vm = made(&gateway, running(&gateway, "web")).await;
+        let here = vm.facts.as_ref().unwrap().host;
+        let there = *core.now().hosts.keys().find(|host| **host != here).unwrap();
+        site.hypervisor().set_delay(Method::Migrate, Delay::Fixed(60_000));
+        let job = core.migrate_vm(&admin(), vm.id, there, QUEUE).await.unwrap();
+        support::eventually("the move is under way", || {
+            let vms = &core.now().vms;
+            vms.get(&vm.id).unwrap().activity == Some(Activity::Migrating)
+        })
+        .await;
+        core.cancel(&admin(), job.id).await.unwrap();
+        let ended = core.wait(job.id, SOON).await.unwrap();
+        assert_eq!(ended.state, JobState::Cancelled);
+        let stays = core.vm(&admin(), vm.id).await.unwrap();
+        assert_eq!(stays.facts.as_ref().unwrap().host, here);
     });
 }

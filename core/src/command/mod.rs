@@ -260,6 +260,22 @@ impl Command {
         }
     }
 
+    /// Whether a request to stop breaks its backend call off in the middle: moving a VM and fetching an image take
+    /// long, and leave everything as it was when they are given up.
+    pub fn breaks_off(&self) -> bool {
+        match self {
+            Self::MigrateVm(_) => true,
+            Self::Image(job) => matches!(job.action, ImageAction::Fetch { .. }),
+            Self::CreateVm(_)
+            | Self::DeleteVm(_)
+            | Self::TrashVm(_)
+            | Self::Power(_)
+            | Self::ChangeVm(_)
+            | Self::Snapshot(_)
+            | Self::Volume(_) => false,
+        }
+    }
+
     /// What a backend must be able to do for it.
     pub fn needs(&self) -> Vec<Capability> {
         match self {

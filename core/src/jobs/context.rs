@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 
 use super::killpoint;
 use super::progress::Progress;
@@ -39,7 +40,9 @@ pub(super) struct Signals {
     /// Another gateway claimed the job: stop without a trace.
     pub(super) lost: AtomicBool,
     /// Somebody asked for it to stop.
-    pub(super) cancelled: AtomicBool,
+    cancelled: AtomicBool,
+    /// Wakes a call that may be broken off.
+    asked_to_stop: Notify,
     /// The journal could not be written: what was done is not known to whoever comes next, so nothing more may
     /// be done, undoing included, before the journal has been read again.
     unrecorded: AtomicBool,
@@ -53,10 +56,17 @@ impl Signals {
         Self {
             lost: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            asked_to_stop: Notify::new(),
             unrecorded: AtomicBool::new(false),
             lease,
             held_until: Mutex::new(asked + lease),
         }
+    }
+
+    /// Somebody asked for the job to stop.
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.asked_to_stop.notify_waiters();
     }
 
     /// The claim was renewed by a call that began at `asked`.
@@ -282,7 +292,11 @@ impl JobContext {
                 progress: Some(self.progress.clone()),
                 keyring: self.keyring.clone(),
             };
-            match call(self.backend.clone(), context).await {
+            let outcome = tokio::select! {
+                outcome = call(self.backend.clone(), context) => outcome,
+                () = self.to_break_off() => Err(Error::new(ErrorKind::Conflict, "the job was cancelled")),
+            };
+            match outcome {
                 Err(error)
                     if error.kind == ErrorKind::BackendUnavailable && pause < Duration::from_secs(7) =>
                 {
@@ -294,6 +308,21 @@ impl JobContext {
                 }
                 outcome => return outcome,
             }
+        }
+    }
+
+    /// Ends when somebody has asked for a job to stop whose call may be broken off.
+    async fn to_break_off(&self) {
+        if !self.job.command.breaks_off() {
+            return std::future::pending().await;
+        }
+        loop {
+            // Made before the look, so that no request falls between the two.
+            let asked = self.signals.asked_to_stop.notified();
+            if self.stopped_on_request() {
+                return;
+            }
+            asked.await;
         }
     }
 

@@ -307,7 +307,7 @@ impl Engine {
             // Noted first: it may just be on its way into `running`, where it will look.
             self.to_cancel().insert(job.id);
             if let Some((_, signals)) = self.running().get(&job.id) {
-                signals.cancelled.store(true, Ordering::Release);
+                signals.cancel();
             }
         }
         if job.state.ended()
@@ -338,12 +338,12 @@ impl Engine {
             metrics::counter!("gateway_job_recovered_total").increment(1);
         }
         let signals = Arc::new(Signals::new(asked, self.settings.lease));
-        signals
-            .cancelled
-            .store(claimed.job.cancel_requested, Ordering::Release);
+        if claimed.job.cancel_requested {
+            signals.cancel();
+        }
         let _leaves = Running::enter(&self, &claimed.claim, &signals);
         if self.to_cancel().contains(&id) {
-            signals.cancelled.store(true, Ordering::Release);
+            signals.cancel();
         }
         if let Err(error) = self.run_to_end(claimed, signals).await {
             tracing::error!(job = %id, %error, "a job was left for another worker");

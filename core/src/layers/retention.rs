@@ -56,7 +56,9 @@ async fn round(core: &Core, settings: &RetentionSettings) {
     for volume in now.entries.volumes.values() {
         if is_due(volume.trashed_at, keep) {
             let caller = caller(volume.tenant.as_ref());
-            let removed = core.delete_volume(&caller, volume.id, SubmitOptions::REFUSE).await;
+            let removed = core
+                .delete_volume(&caller, volume.id, SubmitOptions::REFUSE)
+                .await;
             note("volume", &volume.id, removed.map(drop));
         }
     }
@@ -79,7 +81,10 @@ async fn one_vm(core: &Core, settings: &RetentionSettings, vm: &Vm) -> Result<()
         core.recover_vm(&caller, vm.id).await?;
         return Ok(());
     }
-    if settings.keep.is_some_and(|keep| is_due(vm.record.trashed_at, keep)) {
+    if settings
+        .keep
+        .is_some_and(|keep| is_due(vm.record.trashed_at, keep))
+    {
         tracing::info!(vm = %vm.id, "a vm has been in the trash for long: it is removed");
         let command = Command::DeleteVm(DeleteVm {
             vm: vm.id,

@@ -25,8 +25,8 @@ use crate::plan::{self, Plan};
 use crate::quirks::Driver;
 use crate::read::{Memory, Profile, Reader};
 use crate::{
-    capability, change, console, define, error, firstboot, migration, read, screen, snapshots, tasks, upload,
-    volumes, watch,
+    capability, change, console, copying, define, error, firstboot, migration, read, screen, snapshots,
+    tasks, upload, volumes, watch,
 };
 
 /// One libvirt host behind a `[[backend]]` entry.
@@ -191,10 +191,10 @@ impl Backend for LibvirtBackend {
 
     async fn create_volume(&self, call: &CallContext, volume: &VolumeSpec) -> Result<Volume> {
         let (id, spec, context) = (self.id.clone(), volume.clone(), call.clone());
-        let made = self
+        let create = self
             .host
-            .slow(call.deadline, move |c| volumes::create(c, &id, &spec, &context))
-            .await;
+            .slow(call.deadline, move |c| volumes::create(c, &id, &spec, &context));
+        let made = copying::watched(&self.host, volume, call, create).await;
         let made = made.map_err(|e| self.error(e, "volume", &volume.name))?;
         self.memory.forget_volume(&made.native);
         Ok(made)

@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 mod console;
 mod convert;
+mod copying;
 mod define;
 pub mod error;
 pub mod ffi;

@@ -64,7 +64,7 @@ pub(crate) fn pool(connection: &Connect, name: &str) -> Result<StoragePool, Call
     Ok(pool)
 }
 
-fn find(pool: &StoragePool, name: &str) -> Result<Option<StorageVol>, CallError> {
+pub(crate) fn find(pool: &StoragePool, name: &str) -> Result<Option<StorageVol>, CallError> {
     match pool.lookup_storage_vol_by_name(name) {
         Ok(volume) => Ok(Some(volume)),
         Err(error) if code(&error) == NO_VOLUME => Ok(None),
@@ -244,7 +244,7 @@ pub(crate) fn create(
 }
 
 /// Finds an image by path or by `pool/volume`; a file that appeared after the pool was read is looked for once more.
-fn image_volume(connection: &Connect, image: &str) -> Result<Option<StorageVol>, CallError> {
+pub(crate) fn image_volume(connection: &Connect, image: &str) -> Result<Option<StorageVol>, CallError> {
     if !image.starts_with('/') {
         let Some((pool_name, name)) = image.split_once('/') else {
             return Err(

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use babelvisor_core::backend::ByteStream;
+use babelvisor_core::backend::{ByteStream, ProgressSink};
 use babelvisor_core::model::PoolVolume;
 use serde_json::Value;
 
@@ -255,4 +255,44 @@ async fn images_that_reach_outside_the_pools_are_not_copied() {
         std::fs::remove_file(libvirtd().pool_dir().join(&name)).unwrap();
     }
     let _ = std::fs::remove_file("/tmp/babelvisor-no-such-file");
+}
+
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<u8>>);
+
+impl ProgressSink for Heard {
+    fn report(&self, percent: u8) {
+        self.0.lock().unwrap().push(percent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_copy_says_how_far_it_has_come() {
+    let lv = on_qemu();
+    // Random bytes: nothing that could be left out or made small.
+    let source = format!("{}-large.raw", VmId::random());
+    let status = Command::new("dd")
+        .args(["if=/dev/urandom", "bs=1M", "count=768", "status=none"])
+        .arg(format!("of={}", libvirtd().pool_dir().join(&source).display()))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let wanted = VolumeSpec {
+        source: VolumeSource::Copy {
+            image: format!("{POOL}/{source}"),
+            format: VolumeFormat::Raw,
+        },
+        ..blank(POOL, &format!("{}-copy.qcow2", VmId::random()), 0)
+    };
+    let heard = Arc::new(Heard::default());
+    let job = CallContext {
+        progress: Some(heard.clone()),
+        ..call(300)
+    };
+    lv.create_volume(&job, &wanted).await.unwrap();
+    let percents = heard.0.lock().unwrap().clone();
+    assert!(percents.iter().any(|p| (1..=99).contains(p)), "{percents:?}");
+    for name in [&source, &wanted.name] {
+        lv.delete_volume(&call(60), POOL, name).await.unwrap();
+    }
 }

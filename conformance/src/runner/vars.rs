@@ -100,6 +100,14 @@ impl Vars {
         if let Some(value) = self.get(name) {
             return Ok(value.clone());
         }
+        // Further in, also into lists.
+        let inside = name.split_once('.').and_then(|(first, rest)| {
+            let path = super::path::JsonPath::parse(&format!("$.{rest}")).ok()?;
+            path.find(self.0.get(first)?)
+        });
+        if let Some(value) = inside {
+            return Ok(value);
+        }
         match name {
             "fresh_uuid" => return Ok(Value::String(uuid::Uuid::new_v4().to_string())),
             "fresh_hex" => return Ok(Value::String(uuid::Uuid::new_v4().simple().to_string())),
@@ -153,6 +161,12 @@ mod tests {
             .fill(&json!({"a": "${n}", "b": ["x-${n}", "${case.word}"]}))
             .unwrap();
         assert_eq!(filled, json!({"a": 4, "b": ["x-4", "boot"]}));
+        vars.set("made", json!({"nics": [{"mac": "a"}, {"mac": "b"}]}));
+        assert_eq!(vars.text("${made.nics[1].mac}").unwrap(), "b");
+        assert_eq!(
+            vars.fill(&json!("${made.nics[*].mac}")).unwrap(),
+            json!(["a", "b"])
+        );
     }
 
     #[test]

@@ -63,7 +63,7 @@ async fn on_memory(dialect: Dialect) {
         return;
     }
     let gateway = memory("");
-    let more = json!({"two_hosts": true, "two_networks": true, "two_pools": true, "guest_addresses": true, "traffic_control": true});
+    let more = json!({"two_hosts": true, "two_networks": true, "two_pools": true, "guest_addresses": true, "traffic_control": true, "agents_answer": true});
     let mut reports = vec![run("memory", &gateway, dialect, &[], facts(more)).await];
     let library = Library::built_in(dialect).unwrap();
     for (folder, (backend, more)) in sites() {

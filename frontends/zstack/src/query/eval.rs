@@ -172,7 +172,7 @@ fn merged<'w>(
 }
 
 /// The numbers of the VMs that rows fulfilling `group` can belong to; none if no index says.
-fn narrowed(world: &World<'_>, resource: &'static Resource, group: &Group) -> Option<Numbers> {
+pub(super) fn narrowed(world: &World<'_>, resource: &'static Resource, group: &Group) -> Option<Numbers> {
     let mut best: Option<Vec<Numbers>> = None;
     let mut offer = |sets: Vec<Numbers>| {
         let size = |sets: &[Numbers]| sets.iter().map(Numbers::len).sum::<usize>();

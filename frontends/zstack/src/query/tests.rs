@@ -618,3 +618,90 @@ fn unknown_names_are_refused_in_the_originals_words() {
     assert!(refused(&[("q", "cpuNum=many")]).starts_with("failed to parse value[many] of condition[cpuNum]"));
     assert!(refused(&[("q", "createDate>soon")]).starts_with("failed to parse value[soon]"));
 }
+
+/// Two thousand machines of which a handful fulfil each indexed condition.
+fn many() -> Snapshot {
+    let seeds: Vec<Option<Seed>> = (0..2000_u32)
+        .map(|number| {
+            let odd = number % 400 == 7;
+            Some(Seed {
+                name: if odd { 3 } else { 0 },
+                remark: None,
+                tenant: usize::from(odd),
+                host: Some(if odd { 2 } else { 0 }),
+                power: usize::from(odd),
+                vcpus: 1,
+                memory: 1,
+                image: Some(u8::from(odd)),
+                flavor: Some(u8::from(odd)),
+                trashed: false,
+                hostname: None,
+                nics: vec![(u8::from(odd), None)],
+                disks: 1,
+                seen: 0,
+            })
+        })
+        .collect();
+    moment(&seeds, 1)
+}
+
+#[test]
+fn indexed_conditions_look_at_the_machines_that_can_fulfil_them_and_at_no_others() {
+    let (now, zone) = (many(), TimeZone::UTC);
+    let index = Indexes::default().of(&now);
+    let world = world(&now, &index, None, &zone);
+    let host = host_id(2).simple();
+    let zone_2 = now.hosts[&host_id(2)].zone_id().simple();
+    let (image, flavor, network) = (
+        image_id(1).simple(),
+        flavor_id(1).simple(),
+        network_id(1).simple(),
+    );
+    let (one, volume) = {
+        let vm = Index::vm(&now, 8).unwrap();
+        let disk = &vm.facts.as_ref().unwrap().disks[0];
+        (vm.id.simple(), resources::native_volume(vm, disk).simple())
+    };
+    let vms: &[(String, usize)] = &[
+        ("name=DB".to_owned(), 5),
+        ("name?=db,nothing".to_owned(), 5),
+        ("state=stopped".to_owned(), 5),
+        (format!("uuid?={one}"), 1),
+        (format!("hostUuid={host}"), 5),
+        (format!("lastHostUuid={host}"), 5),
+        (format!("zoneUuid={zone_2}"), 5),
+        (format!("imageUuid={image}"), 5),
+        (format!("instanceOfferingUuid={flavor}"), 5),
+        (format!("rootVolumeUuid={volume}"), 1),
+        (format!("vmNics.l3NetworkUuid={network}"), 5),
+        ("vmNics.mac=52:54:00:00:08:00".to_owned(), 1),
+        (format!("allVolumes.uuid={volume}"), 1),
+        (format!("image.uuid={image}"), 5),
+        ("lastHost.name=host-2".to_owned(), 5),
+        ("zone.name~=zone-1".to_owned(), 5),
+        ("vmNics.l3Network.name=net-1".to_owned(), 5),
+        ("name=nothing".to_owned(), 0),
+    ];
+    let candidates = |resource: &'static Resource, text: &str| {
+        let question = Question::read(text.split('&').map(|text| ("q", text))).unwrap();
+        let plan = Plan::new(resource, &question, &zone).unwrap();
+        let numbers = eval::narrowed(&world, resource, &plan.all);
+        numbers.unwrap_or_else(|| panic!("{text} is not indexed")).len()
+    };
+    for (text, most) in vms {
+        let found = candidates(&resources::VM_INSTANCE, text);
+        assert!(found <= *most, "{text} looks at {found} machines");
+    }
+    let parts: &[(&'static Resource, String)] = &[
+        (&resources::VM_NIC, format!("vmInstanceUuid={one}")),
+        (&resources::VM_NIC, "vmInstance.name=db".to_owned()),
+        (&resources::VM_NIC, format!("l3NetworkUuid={network}")),
+        (&resources::VOLUME, format!("vmInstanceUuid={one}")),
+        (&resources::VOLUME, format!("uuid={volume}")),
+        (&resources::VOLUME, "vmInstance.state=Stopped".to_owned()),
+    ];
+    for (resource, text) in parts {
+        let found = candidates(resource, text);
+        assert!(found <= 5, "{text} looks at {found} machines");
+    }
+}

@@ -17,9 +17,6 @@ pub struct Settings {
     pub strictness: Strictness,
     /// How many bytes of encoded machines are kept.
     pub cache_bytes: usize,
-    /// What a finished job that needed no hypervisor answers, and one that was refused: how long they can be
-    /// polled, in seconds. Jobs that did work are kept as the `[jobs]` section says.
-    pub answer_seconds: u64,
 }
 
 impl Default for Settings {
@@ -29,7 +26,6 @@ impl Default for Settings {
             time_zone: "UTC".to_owned(),
             strictness: Strictness::Warn,
             cache_bytes: 32 << 20,
-            answer_seconds: 600,
         }
     }
 }

@@ -100,8 +100,8 @@ impl V1Compute {
         let mut done = futures_util::stream::iter(under_way).buffered(AT_ONCE);
         let mut batch = BatchOutput::default();
         while let Some((mut identity, outcome)) = done.next().await {
-            let outcome = outcome.map(|vm| {
-                self.fill_in(&mut identity, &vm);
+            let outcome = outcome.map(|(vm, macs)| {
+                self.fill_in(&mut identity, &vm, &macs);
                 identity.clone()
             });
             batch.push(&call.operation.id, identity, outcome);
@@ -128,14 +128,14 @@ impl V1Compute {
     }
 
     /// Adds what is known of the machine.
-    pub(super) fn fill_in(&self, identity: &mut Value, vm: &Vm) {
+    fn fill_in(&self, identity: &mut Value, vm: &Vm, macs: &[String]) {
         let now = self.core.now();
         let seen = now.vms.get(&vm.id).map_or(vm, |seen| &**seen);
         let volumes = seen
             .record
             .volumes
             .iter()
-            .filter(|place| !place.name.contains("seed"));
+            .filter(|place| !place.name.contains("-seed."));
         let of_record = volumes.map(|place| now.volume_id(seen.home(), place).to_string());
         let volumes: Vec<String> = match &seen.facts {
             Some(facts) => {
@@ -146,10 +146,6 @@ impl V1Compute {
             }
             None => of_record.collect(),
         };
-        let macs: Vec<&str> = super::entry::nics(seen)
-            .iter()
-            .map(|nic| nic.mac.as_str())
-            .collect();
         if let Value::Object(members) = identity {
             members.insert("vm_uuid".to_owned(), vm.id.to_string().into());
             members.insert("volume_uuids".to_owned(), json!(volumes));
@@ -157,18 +153,26 @@ impl V1Compute {
         }
     }
 
-    async fn make(&self, making: Making<'_>, wanted: &Wanted, name: &str) -> Result<Arc<Vm>, Fault> {
+    /// Makes one machine; with it come the addresses of its interfaces, which are known before it is there.
+    async fn make(
+        &self,
+        making: Making<'_>,
+        wanted: &Wanted,
+        name: &str,
+    ) -> Result<(Arc<Vm>, Vec<String>), Fault> {
         let mut asked = self
             .asked(making.caller, wanted, name, making.extra.importing)
             .await?;
         asked.request.id = making.extra.id;
+        let nics = asked.request.nics.iter().flatten();
+        let macs = nics.filter_map(|nic| nic.mac.clone()).collect();
         if making.extra.importing {
             asked
                 .request
                 .settings
                 .insert(IMPORTED.to_owned(), "true".to_owned());
         }
-        self.carry_out(making, asked).await
+        Ok((self.carry_out(making, asked).await?, macs))
     }
 
     /// Makes a machine and plugs in the volumes that existed before.

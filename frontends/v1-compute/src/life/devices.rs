@@ -30,9 +30,19 @@ pub(super) struct ShownDisk<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     disk_source_passthrough: Option<HostDisk<'a>>,
     disk_cache_mode: &'static str,
+    backing_store: BackingStore,
     disks_serial: &'static str,
     wwn: &'static str,
     disk_is_system: bool,
+}
+
+/// What a disk is a layer over, which is not told.
+#[derive(Default, Serialize)]
+struct BackingStore {
+    index: u32,
+    format: Option<Value>,
+    source: Option<Value>,
+    backing_store: Option<Value>,
 }
 
 /// A volume of a pool.
@@ -72,6 +82,9 @@ pub(super) struct ShownInterface<'a> {
     in_bount: Limits,
     out_bount: Limits,
     target_dev: &'a str,
+    vlan_tag_ids: [u16; 0],
+    driver: Option<Value>,
+    vhost_queue: u32,
     port_group: String,
     port_group_name: &'static str,
     bound_ip: &'a str,
@@ -152,6 +165,7 @@ pub(super) fn disks<'a>(now: &'a Snapshot, vm: &'a Vm, facts: &'a VmFacts) -> Ve
             disk_vsd_source: in_pool,
             disk_source_passthrough: loose,
             disk_cache_mode: "default",
+            backing_store: BackingStore::default(),
             disks_serial: "",
             wwn: "",
             disk_is_system: disk.root,
@@ -170,6 +184,9 @@ pub(super) fn interfaces<'a>(vm: &'a Vm, port_group: impl Fn(&Nic) -> String) ->
         in_bount: Limits::of(nic.inbound),
         out_bount: Limits::of(nic.outbound),
         target_dev: nic.target.as_deref().unwrap_or_default(),
+        vlan_tag_ids: [],
+        driver: None,
+        vhost_queue: 0,
         port_group: port_group(nic),
         port_group_name: "default",
         bound_ip: recorded(vm, &setting::bound_ip(nic.slot as usize)).unwrap_or_default(),
@@ -208,15 +225,17 @@ pub(super) fn drive(now: &Snapshot, vm: &Vm, facts: &VmFacts, kind: MediumKind) 
     shown
 }
 
+/// The image that a medium is: by the backend's key, or by the file that both name.
 fn image_of<'a>(now: &'a Snapshot, vm: &Vm, source: &str) -> Option<&'a Image> {
-    let here = |image: &Image| {
+    let here = |image: &Image, same: &dyn Fn(&str) -> bool| {
         let mut locations = image.locations.iter();
-        locations.any(|location| location.backend == *vm.home() && location.native == source)
+        locations.any(|location| location.backend == *vm.home() && same(&location.native))
     };
-    now.images
-        .values()
-        .map(|image| &**image)
-        .find(|image| here(image))
+    let find = |same: &dyn Fn(&str) -> bool| {
+        let mut images = now.images.values().map(AsRef::as_ref);
+        images.find(|image| here(image, same))
+    };
+    find(&|native| native == source).or_else(|| find(&|native| file_name(native) == file_name(source)))
 }
 
 fn file_name(source: &str) -> &str {

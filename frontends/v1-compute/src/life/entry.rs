@@ -139,6 +139,10 @@ struct Interface<'a> {
     interface_type: &'a str,
     mac_address: &'a str,
     target_dev: &'a str,
+    port_group: String,
+    vlan_tag_ids: [u16; 0],
+    driver: Option<Value>,
+    vhost_queue: u32,
     name: &'a str,
 }
 
@@ -275,11 +279,20 @@ pub(crate) fn common<'a>(vm: &'a Vm, place: &'a Place) -> Common<'a> {
 ///
 /// # Errors
 /// None for values of these types.
-pub(crate) fn encode(vm: &Vm, place: &Place) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn encode(
+    vm: &Vm,
+    place: &Place,
+    port_group: impl Fn(&Nic) -> String,
+) -> serde_json::Result<Vec<u8>> {
     let interface = nics(vm).iter().map(|nic| Interface {
         interface_type: &nic.source,
         mac_address: &nic.mac,
         target_dev: nic.target.as_deref().unwrap_or_default(),
+        port_group: port_group(nic),
+        // VLANs belong to the networks of the backends.
+        vlan_tag_ids: [],
+        driver: None,
+        vhost_queue: 0,
         name: "",
     });
     serde_json::to_vec(&Entry {

@@ -163,7 +163,7 @@ impl V1Compute {
             group: belonging::group(now, vm),
         };
         self.life.entries.get_or(vm.id, stamp, || {
-            let encoded = entry::encode(vm, &belonging::of(now, vm));
+            let encoded = entry::encode(vm, &belonging::of(now, vm), |nic| self.port_group_of(now, nic));
             encoded.map(Bytes::from).map_err(unwritable)
         })
     }

@@ -22,16 +22,21 @@ pub(crate) struct Found<'w> {
 /// Finds what `plan` asks for.
 pub(crate) fn find<'w>(world: &World<'w>, resource: &'static Resource, plan: &Plan) -> Found<'w> {
     let counted = plan.count || plan.reply_with_count;
-    // Order and groups are known when the last row is.
-    let whole = counted || plan.sort.is_some() || plan.group_by.is_some();
-    let wanted = if whole {
-        usize::MAX
+    let known = if counted {
+        all_of(world, resource, &plan.all)
     } else {
-        plan.start.saturating_add(plan.limit)
+        None
+    };
+    // Order, groups and most totals are known when the last row is.
+    let whole = (counted && known.is_none()) || plan.sort.is_some() || plan.group_by.is_some();
+    let wanted = match known {
+        Some(_) if plan.count => 0,
+        _ if whole => usize::MAX,
+        _ => plan.start.saturating_add(plan.limit),
     };
     let mut rows = matching(world, resource, &plan.all, wanted);
     // As the original counts: before rows are grouped.
-    let total = counted.then_some(rows.len());
+    let total = counted.then(|| known.unwrap_or(rows.len()));
     if let Some((field, down)) = plan.sort {
         let mut keyed: Vec<(Value<'w>, Row<'w>)> = rows
             .into_iter()
@@ -53,6 +58,26 @@ pub(crate) fn find<'w>(world: &World<'w>, resource: &'static Resource, plan: &Pl
         rows.into_iter().skip(plan.start).take(plan.limit).collect()
     };
     Found { rows, total }
+}
+
+/// How many machines there are for a query without conditions: that need not be counted.
+fn all_of(world: &World<'_>, resource: &'static Resource, group: &Group) -> Option<usize> {
+    let machines = std::ptr::eq(resource, &resources::VM_INSTANCE);
+    if !machines || !group.tests.is_empty() || !group.related.is_empty() {
+        return None;
+    }
+    let now = world.now;
+    Some(match world.scope {
+        None => now.by_number.len() + now.trash.len(),
+        Some(tenant) => {
+            let own = now.by_tenant.get(tenant).map_or(0, imbl::OrdMap::len);
+            own + now
+                .trash
+                .values()
+                .filter(|vm| vm.record.tenant == *tenant)
+                .count()
+        }
+    })
 }
 
 /// A value as the key of a map.

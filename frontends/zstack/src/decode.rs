@@ -382,6 +382,7 @@ fn query_object(pairs: &[(String, String)]) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use babelvisor_schemas::{Dialect, contract};
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -473,6 +474,51 @@ mod tests {
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))
         );
         assert_eq!(read.refusal, None);
+    }
+
+    /// JSON of any shape, with the keys that mean something here among others.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(|number| json!(number)),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        let key = prop_oneof![
+            Just("params".to_owned()),
+            Just("systemTags".to_owned()),
+            Just("userTags".to_owned()),
+            Just("updateVmInstance".to_owned()),
+            Just("null".to_owned()),
+            Just(String::new()),
+            Just("uuid".to_owned()),
+            Just("cpuNum".to_owned()),
+            "[a-z]{1,5}",
+        ];
+        leaf.prop_recursive(4, 24, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_is_read_or_refused(body in any_json(), query in ".{0,40}") {
+            let contract = contract(Dialect::Zstack);
+            let request = Request { query, body: body.to_string().into(), ..Request::default() };
+            let Ok(body) = super::body(&request) else { return Ok(()) };
+            for id in ["UpdateVmInstance", "CreateVmInstance", "QueryVmInstance", "AttachIsoToVmInstance", "LogInByAccount"] {
+                let operation = contract.operation(id).unwrap();
+                match content(contract, operation, Strictness::Warn, &request, body.clone()) {
+                    Ok(read) => prop_assert!(!read.body.contains_key("systemTags"), "tags are taken out"),
+                    Err(fault) => prop_assert_eq!(fault.outcome.status, 400),
+                }
+            }
+        }
     }
 
     #[test]

@@ -112,9 +112,11 @@ impl Fault {
                 TransportFault::Overloaded,
                 "too many requests are under way; try again later",
             ),
+            // The one fault that the REST layer tells in plain text although it is ours.
             Refusal::Internal => {
                 let text = format!("the request {} met a fault of the gateway", request.request_id);
-                Self::with(errors.for_kind(schemas::ErrorKind::Internal).clone(), text)
+                let by_kind = || errors.for_kind(schemas::ErrorKind::Internal).clone();
+                Self::with(errors.for_code("500").unwrap_or_else(by_kind), text)
             }
         }
     }

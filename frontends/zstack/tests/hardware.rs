@@ -503,3 +503,57 @@ async fn reads_of_what_is_absent_say_so() {
         assert_eq!(answer.code(), "SYS.1003", "{path}: {}", answer.text);
     }
 }
+
+#[tokio::test]
+async fn a_running_machine_moves_to_another_host() {
+    let site = Site::with_hosts(Default::default(), 2).await;
+    let created = site.created(site.wanted("web")).await;
+    let uuid = uuid_of(&created);
+    let targets = format!("{}/migration-target-hosts", machine(&uuid));
+    let found = site.get(&targets).await.good();
+    let other = found["inventories"][0]["uuid"].clone();
+    assert_ne!(other, created["hostUuid"]);
+    let moved = site
+        .act(&uuid, "migrateVm", json!({ "hostUuid": other }))
+        .await
+        .good();
+    documented("MigrateVm", &moved);
+    assert_eq!(moved["inventory"]["hostUuid"], other);
+    let back = site.act(&uuid, "migrateVm", json!({})).await.good();
+    assert_eq!(back["inventory"]["hostUuid"], created["hostUuid"], "to any other");
+    for (body, code) in [
+        (json!({ "hostUuid": created["hostUuid"] }), "VM.1010"),
+        (json!({ "hostUuid": ABSENT }), "SYS.1003"),
+    ] {
+        assert_eq!(
+            site.act(&uuid, "migrateVm", body.clone()).await.code(),
+            code,
+            "{body}"
+        );
+    }
+    site.act(&uuid, "stopVmInstance", json!({"type": "cold"}))
+        .await
+        .good();
+    let refused = site.act(&uuid, "migrateVm", json!({ "hostUuid": other })).await;
+    assert_eq!(refused.code(), "VM.1010", "a stopped one does not move");
+    let none = site.get(&targets).await.good();
+    assert_eq!(none["inventories"], json!([]));
+}
+
+#[tokio::test]
+async fn a_guests_password_needs_a_guest_that_listens() {
+    let site = Site::new().await;
+    let uuid = site.stopped("web").await;
+    let body = json!({"account": "root", "password": "made-up"});
+    let refused = site.act(&uuid, "changeVmPassword", body).await;
+    assert_eq!(refused.code(), "VM.1010", "{}", refused.text);
+    assert!(!refused.text.contains("made-up"));
+    for body in [
+        json!({"account": "root", "password": ""}),
+        json!({"account": "root"}),
+        json!({"account": "ro\not", "password": "made-up"}),
+    ] {
+        let refused = site.act(&uuid, "changeVmPassword", body.clone()).await;
+        assert_eq!(refused.code(), "SYS.1007", "{body}");
+    }
+}

@@ -84,7 +84,9 @@ async fn logout_is_200_with_an_object_and_ends_the_session() {
     let answer = site.call_as(&session, "GET", &console, &Value::Null).await;
     assert_eq!(answer.code(), "ID.1001");
     assert_eq!(answer.details(), "Session expired");
-    let answer = site.send("DELETE", "/zstack/v1/accounts/sessions/mine", &[], "").await;
+    let answer = site
+        .send("DELETE", "/zstack/v1/accounts/sessions/mine", &[], "")
+        .await;
     assert_eq!(answer.code(), "SYS.1007", "no session can be called so");
 }
 

@@ -57,17 +57,9 @@ pub(crate) const ROWS: &[Row] = &[
     job("AttachL3NetworkToVm", boxed!(nic::attach), boxed!(vm_of, told)),
     job("DetachL3NetworkFromVm", boxed!(nic::detach), boxed!(vm_of, told)),
     job("UpdateVmNicMac", boxed!(nic::update_mac), boxed!(vm_of, told)),
-    job(
-        "SetNicQoS",
-        boxed!(nic::set_limits),
-        boxed!(nic::limits_changed, told),
-    ),
+    job("SetNicQoS", boxed!(nic::set_limits), boxed!(nothing, told)),
     sync("GetNicQoS", boxed!(nic::limits)),
-    job(
-        "DeleteNicQoS",
-        boxed!(nic::remove_limit),
-        boxed!(nic::limits_changed, told),
-    ),
+    job("DeleteNicQoS", boxed!(nic::remove_limit), boxed!(nothing, told)),
     job(
         "AttachIsoToVmInstance",
         boxed!(media::attach),

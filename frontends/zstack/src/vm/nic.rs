@@ -1,25 +1,20 @@
 //! Interfaces: plugged in and out, their addresses and limits.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use babelvisor_core::Error;
-use babelvisor_core::model::{Bandwidth, Caller, Job, NetworkId, Nic, NicSource, NicSpec, VmChange, VmId};
+use babelvisor_core::model::{Bandwidth, NetworkId, Nic, NicSource, NicSpec, VmChange};
 use babelvisor_core::secret::random_bytes;
 use bytes::Bytes;
 use serde_json::json;
 
 use super::tags;
 use crate::decode::Call;
-use crate::operations::{Started, Told};
+use crate::operations::Started;
 use crate::{Zstack, encode};
 
 /// The prefix of addresses that the gateway makes: QEMU's.
 const OURS: [u8; 3] = [0x52, 0x54, 0x00];
-/// `VmRecord::settings`: a limit of an interface in bits a second, as `<prefix><direction>/<interface>`.
-const LIMIT: &str = "nic-qos/";
-const IN: &str = "in";
-const OUT: &str = "out";
 
 /// `AttachL3NetworkToVm`.
 pub(super) async fn attach(zstack: &Zstack, call: &Call) -> Result<Started, Error> {
@@ -89,102 +84,41 @@ pub(super) async fn update_mac(zstack: &Zstack, call: &Call) -> Result<Started, 
 /// `SetNicQoS`: limits in bits a second; a direction that is not named keeps its limit.
 pub(super) async fn set_limits(zstack: &Zstack, call: &Call) -> Result<Started, Error> {
     let (vm, nic) = zstack.nic(call, "uuid")?;
-    let inbound = limit(call, "inboundBandwidth")?;
-    let outbound = limit(call, "outboundBandwidth")?;
+    let inbound = limit(call, "inboundBandwidth")?.map(rate);
+    let outbound = limit(call, "outboundBandwidth")?.map(rate);
     if inbound.is_none() && outbound.is_none() {
         return Err(Error::invalid(
             "outboundBandwidth",
             "at least one of field[outboundBandwidth] and field[inboundBandwidth] must be set",
         ));
     }
-    let known = |direction| recorded(&vm.record.settings, direction, &nic);
-    let (inbound, outbound) = (inbound.or_else(|| known(IN)), outbound.or_else(|| known(OUT)));
     let change = VmChange::NicQos {
-        mac: nic.mac.clone(),
-        inbound: inbound.map(rate),
-        outbound: outbound.map(rate),
+        mac: nic.mac,
+        inbound: inbound.or(nic.inbound),
+        outbound: outbound.or(nic.outbound),
     };
     super::change(zstack, call, vm.id, vec![change]).await
 }
 
 /// `GetNicQoS`: -1 is no limit.
 pub(super) async fn limits(zstack: &Zstack, call: &Call) -> Result<Bytes, Error> {
-    let (vm, nic) = zstack.nic(call, "uuid")?;
-    let known = |direction| {
-        let limit = recorded(&vm.record.settings, direction, &nic);
-        limit.map_or(-1, |bits| i64::try_from(bits).unwrap_or(i64::MAX))
-    };
-    encode::json_of(&json!({ "outboundBandwidth": known(OUT), "inboundBandwidth": known(IN) }))
+    let (_, nic) = zstack.nic(call, "uuid")?;
+    encode::json_of(&json!({
+        "outboundBandwidth": bits(nic.outbound),
+        "inboundBandwidth": bits(nic.inbound),
+    }))
 }
 
 /// `DeleteNicQoS`: of one direction.
 pub(super) async fn remove_limit(zstack: &Zstack, call: &Call) -> Result<Started, Error> {
     let (vm, nic) = zstack.nic(call, "uuid")?;
-    let keeps = |direction: &str| {
-        let limit = recorded(&vm.record.settings, direction, &nic);
-        limit
-            .filter(|_| call.asked("direction") != Some(direction))
-            .map(rate)
-    };
+    let keeps = |direction| call.asked("direction") != Some(direction);
     let change = VmChange::NicQos {
-        mac: nic.mac.clone(),
-        inbound: keeps(IN),
-        outbound: keeps(OUT),
+        mac: nic.mac,
+        inbound: nic.inbound.filter(|_| keeps("in")),
+        outbound: nic.outbound.filter(|_| keeps("out")),
     };
     super::change(zstack, call, vm.id, vec![change]).await
-}
-
-/// A change of limits that succeeded is remembered: hypervisors are not asked for them.
-pub(super) async fn limits_changed(zstack: &Zstack, caller: &Caller, job: &Job) -> Result<Told, Error> {
-    let babelvisor_core::command::Command::ChangeVm(command) = &job.command else {
-        return Ok(Told::Result(encode::nothing()));
-    };
-    let Some(VmChange::NicQos {
-        mac,
-        inbound,
-        outbound,
-    }) = command.changes.first()
-    else {
-        return Ok(Told::Result(encode::nothing()));
-    };
-    let now = zstack.core.now();
-    let vm = now.vms.get(&command.vm);
-    let nic = vm.and_then(|vm| vm.facts.as_ref()?.nics.iter().find(|nic| nic.mac == *mac));
-    if let (Some(vm), Some(nic)) = (vm, nic) {
-        note_limits(zstack, caller, vm.id, nic, *inbound, *outbound).await?;
-    }
-    Ok(Told::Result(encode::nothing()))
-}
-
-async fn note_limits(
-    zstack: &Zstack,
-    caller: &Caller,
-    vm: VmId,
-    nic: &Nic,
-    inbound: Option<Bandwidth>,
-    outbound: Option<Bandwidth>,
-) -> Result<(), Error> {
-    let noted = zstack.core.annotate(caller, vm, |record| {
-        for (direction, limit) in [(IN, inbound), (OUT, outbound)] {
-            let key = limit_key(direction, nic);
-            match limit {
-                Some(limit) => record
-                    .settings
-                    .insert(key, limit.average.saturating_mul(8).to_string()),
-                None => record.settings.remove(&key),
-            };
-        }
-        Ok(())
-    });
-    noted.await.map(|_| ())
-}
-
-fn limit_key(direction: &str, nic: &Nic) -> String {
-    format!("{LIMIT}{direction}/{}", nic.id.simple())
-}
-
-fn recorded(settings: &BTreeMap<String, String>, direction: &str, nic: &Nic) -> Option<u64> {
-    settings.get(&limit_key(direction, nic))?.parse().ok()
 }
 
 /// A limit of the wrapper in bits a second.
@@ -207,6 +141,16 @@ const fn rate(bits: u64) -> Bandwidth {
         average: bits / 8,
         peak: 0,
         burst: 0,
+    }
+}
+
+/// A limit as this dialect counts it.
+fn bits(limit: Option<Bandwidth>) -> i64 {
+    match limit {
+        Some(limit) if limit.average > 0 => {
+            i64::try_from(limit.average.saturating_mul(8)).unwrap_or(i64::MAX)
+        }
+        _ => -1,
     }
 }
 

@@ -112,6 +112,10 @@ impl Site {
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::with_hosts(settings, 1).await
+    }
+
+    pub async fn with_hosts(settings: Settings, hosts: u32) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
         let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path))
@@ -126,10 +130,11 @@ impl Site {
             pool: None,
             format: VolumeFormat::Qcow2,
         };
-        let config = MemoryConfig {
+        let mut config = MemoryConfig {
             images: vec![image("debian"), image("installer")],
             ..MemoryConfig::default()
         };
+        config.hosts.count = hosts;
         let memory = MemoryBackend::new(backend_id.clone(), config);
         let control = memory.control();
         let backends: HashMap<BackendId, Arc<dyn Backend>> =

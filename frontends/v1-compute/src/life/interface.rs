@@ -6,7 +6,7 @@ use babelvisor_core::Error;
 use babelvisor_core::capability::Capability;
 use babelvisor_core::inventory::Snapshot;
 use babelvisor_core::model::{Bandwidth, Nic, NicSource, NicSpec, Vm, VmChange, VmFacts};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::entry::setting;
 use super::request::random_mac;
@@ -219,11 +219,11 @@ impl V1Compute {
         let nic = facts
             .as_ref()
             .and_then(|facts| facts.nics.iter().find(|nic| nic.mac == mac));
-        let mut shown = json!({"mac_address": mac});
-        if let Some(nic) = nic {
-            shown["interface_id"] = Value::from(nic.id.to_string());
-            shown["interface_model_type"] = Value::from(nic.model.clone());
-        }
+        let shown = json!({
+            "mac_address": mac,
+            "interface_id": nic.map(|nic| nic.id.to_string()).unwrap_or_default(),
+            "interface_model_type": nic.map(|nic| nic.model.as_str()).unwrap_or_default(),
+        });
         Data::of(&json!({"name": vm.name(), "uuid": vm.id.to_string(), "interface_return": shown}))
     }
 }

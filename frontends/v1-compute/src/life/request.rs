@@ -32,6 +32,9 @@ const KB: u64 = 1024;
 /// The network name of what a virtual private cloud would be.
 const PRIVATE: &str = "internal";
 
+/// Sockets, cores of each, threads of each.
+type Topology = (u32, u32, u32);
+
 /// What one machine is made of.
 pub(super) struct Asked {
     /// Towards the core.
@@ -378,7 +381,7 @@ pub(super) fn adapter(video: &Video) -> VideoAdapter {
 }
 
 /// The most vCPUs and the topology: sockets × cores of each = most. What is not said follows from the rest.
-fn processors(wanted: &Wanted, vcpus: u32) -> Result<(u32, Option<(u32, u32, u32)>), Fault> {
+fn processors(wanted: &Wanted, vcpus: u32) -> Result<(u32, Option<Topology>), Fault> {
     let positive = |number: Option<u32>| number.filter(|number| *number > 0);
     let (most, sockets, cores) = (
         positive(wanted.max_cpu_nr),

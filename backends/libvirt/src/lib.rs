@@ -16,6 +16,7 @@ mod define;
 pub mod error;
 pub mod ffi;
 mod firstboot;
+mod longjob;
 mod migration;
 mod networks;
 mod plan;

@@ -13,21 +13,13 @@ use crate::config::LibvirtConfig;
 use crate::connection::{CallError, Host};
 use crate::define::lookup;
 use crate::error::code;
-use crate::ffi;
+use crate::longjob;
 use crate::xml::DomainXml;
 
-/// How often it is looked how far it has come.
-const LOOK: Duration = Duration::from_millis(500);
-/// How long a look, or a word to stop, may take.
-const SHORT: Duration = Duration::from_secs(10);
-/// The time that is kept for stopping in time.
-const MARGIN: Duration = Duration::from_secs(5);
 /// Pause between looks whether an earlier move is over.
 const AGAIN: Duration = Duration::from_millis(250);
 /// libvirt's words for an earlier move that is not over.
 const ANOTHER: &str = "another migration job is already running";
-/// OPERATION_ABORTED.
-const ABORTED: u32 = 78;
 /// MIGRATE_UNSAFE.
 const UNSAFE: u32 = 81;
 
@@ -78,42 +70,11 @@ pub(crate) async fn migrate(
 ) -> Result<(), CallError> {
     let destination = Destination::read(address, uuid);
     let deadline = call.deadline;
-    let run = host.slow(deadline, move |connection| {
+    let work = host.slow(deadline, move |connection| {
         after_others(deadline, || go(connection, uuid, &destination, shared))
     });
-    tokio::pin!(run);
-    let mut guard = Guard {
-        host: host.clone(),
-        uuid,
-        armed: true,
-    };
-    let stop_at = call.deadline - MARGIN.min(call.left() / 4);
-    let mut stopped = false;
-    let outcome = loop {
-        let wake = if stopped {
-            call.deadline
-        } else {
-            stop_at.min(Instant::now() + LOOK)
-        };
-        tokio::select! {
-            outcome = &mut run => break outcome,
-            () = tokio::time::sleep_until(wake.into()) => {}
-        }
-        if !stopped && Instant::now() >= stop_at {
-            stopped = true;
-            stop(host, uuid).await;
-        } else if !stopped {
-            look(host, uuid, call).await;
-        }
-    };
-    guard.armed = false;
-    match outcome {
-        Err(CallError::Libvirt(error)) if code(&error) == ABORTED && stopped => Err(Error::new(
-            ErrorKind::Timeout,
-            "the VM could not be moved in time; it runs where it was",
-        )
-        .about("vm", uuid)
-        .into()),
+    let kept = "the VM could not be moved in time; it runs where it was";
+    match longjob::run(host, uuid, call, kept, work).await {
         Err(CallError::Libvirt(error)) if code(&error) == UNSAFE => Err(Error::unsupported(format!(
             "libvirt holds this move for unsafe ({}); if the hosts share their storage, say so with shared_storage",
             error.message()
@@ -121,51 +82,6 @@ pub(crate) async fn migrate(
         .about("vm", uuid)
         .into()),
         other => other,
-    }
-}
-
-/// Stops the move of a caller that went away.
-struct Guard {
-    host: Host,
-    uuid: Uuid,
-    armed: bool,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        let (host, uuid) = (self.host.clone(), self.uuid);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { stop(&host, uuid).await });
-        }
-    }
-}
-
-async fn stop(host: &Host, uuid: Uuid) {
-    let stopped = host
-        .slow(Instant::now() + SHORT, move |connection| {
-            match lookup(connection, uuid)? {
-                Some(domain) => Ok(ffi::abort_job(&domain)?),
-                None => Ok(()),
-            }
-        })
-        .await;
-    if let Err(error) = stopped {
-        tracing::warn!(vm = %uuid, %error, "a migration could not be stopped");
-    }
-}
-
-async fn look(host: &Host, uuid: Uuid, call: &CallContext) {
-    let looked = host.slow(Instant::now() + SHORT, move |connection| {
-        let domain = lookup(connection, uuid)?;
-        Ok(domain.map(|domain| ffi::job_progress(&domain)).transpose()?)
-    });
-    match looked.await {
-        Ok(Some(progress)) if progress.running => call.report(progress.percent()),
-        Ok(_) => {}
-        Err(error) => tracing::debug!(vm = %uuid, %error, "how far a migration has come is not known"),
     }
 }
 

@@ -352,7 +352,7 @@ impl Plan<'_> {
             });
         }
         for disk in &self.spec.attached {
-            let found = usage::existing(connection, &disk.volume)?;
+            let found = usage::for_disk(connection, &disk.volume, disk.format)?;
             usage::refuse_taken(connection, &found, self.vm.0, disk.readonly, disk.shareable)?;
             let bus = disk_bus(disk.bus.as_deref())?;
             drives.push(DiskSpec {

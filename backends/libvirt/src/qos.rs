@@ -6,6 +6,9 @@ use virt::connect::Connect;
 use crate::connection::CallError;
 use crate::xml::Element;
 
+/// How the name of a network begins that is only there to try.
+pub(crate) const PROBE: &str = "babelvisor-probe-";
+
 /// Tries a limit on a bridge of its own, which vanishes at once.
 ///
 /// A definition takes any limit; a kernel without the queueing disciplines would then keep the VM from starting. libvirt
@@ -14,7 +17,7 @@ use crate::xml::Element;
 /// # Errors
 /// `Unsupported` with libvirt's reason.
 pub(crate) fn probe(connection: &Connect) -> Result<(), CallError> {
-    let name = format!("babelvisor-probe-{}", uuid::Uuid::new_v4().simple());
+    let name = format!("{PROBE}{}", uuid::Uuid::new_v4().simple());
     let bandwidth = Element::new("bandwidth")
         .child(Element::new("inbound").with("average", "1000"))
         .child(Element::new("outbound").with("average", "1000"));

@@ -21,6 +21,7 @@ use crate::convert::{self, DiskVolume, Surroundings};
 use crate::error::code;
 use crate::ffi;
 use crate::networks::address_ranges;
+use crate::qos::PROBE;
 use crate::quirks::Driver;
 use crate::raw::{AddressSource, GuestInterface};
 use crate::shared::{Shared, leased_addresses, volume_key};
@@ -411,6 +412,9 @@ impl Reader {
                 continue;
             };
             let xml = NetworkXml::parse(&xml)?;
+            if xml.name.starts_with(PROBE) {
+                continue;
+            }
             networks.push(Network {
                 id: network_id(&self.backend, &xml.name),
                 backend: self.backend.clone(),

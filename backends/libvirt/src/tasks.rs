@@ -19,6 +19,7 @@ use crate::convert::power;
 use crate::define::lookup;
 use crate::error::kind;
 use crate::ffi;
+use crate::longjob;
 use crate::quirks::Driver;
 use crate::raw::RawEvent;
 
@@ -37,6 +38,13 @@ pub(crate) async fn change(
 ) -> Result<(), CallError> {
     match action {
         PowerAction::Shutdown => shutdown(host, driver, uuid, call.deadline).await,
+        PowerAction::Save => {
+            let work = host.slow(call.deadline, move |connection| {
+                at_once(connection, driver, uuid, action)
+            });
+            let kept = "the VM's memory could not be saved in time; it runs on";
+            longjob::run(host, uuid, call, kept, work).await
+        }
         PowerAction::Start
         | PowerAction::ForceOff
         | PowerAction::Reboot
@@ -44,7 +52,6 @@ pub(crate) async fn change(
         | PowerAction::ForceReboot
         | PowerAction::Suspend
         | PowerAction::Resume
-        | PowerAction::Save
         | PowerAction::Restore => {
             host.slow(call.deadline, move |connection| {
                 at_once(connection, driver, uuid, action)

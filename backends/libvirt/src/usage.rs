@@ -1,7 +1,7 @@
 //! Where volumes are, and which domains have them: so that no two domains write one, and no tool changes an image
 //! under a running guest.
 
-use babelvisor_core::model::PoolVolume;
+use babelvisor_core::model::{PoolVolume, VolumeFormat};
 use babelvisor_core::{Error, ErrorKind};
 use uuid::Uuid;
 use virt::connect::Connect;
@@ -12,6 +12,7 @@ use virt_sys as sys;
 use crate::connection::CallError;
 use crate::error::code;
 use crate::read::GONE;
+use crate::volumes;
 use crate::xml::host::VolumeXml;
 use crate::xml::view::DiskXml;
 use crate::xml::{DiskSource, DomainXml};
@@ -77,6 +78,19 @@ pub(crate) fn existing(connection: &Connect, place: &PoolVolume) -> Result<Found
             .about("volume", &place.name)
             .into()
     })
+}
+
+/// A volume that is to become a disk of the declared layout: what it refers to must be known, because QEMU opens it.
+pub(crate) fn for_disk(
+    connection: &Connect,
+    place: &PoolVolume,
+    declared: VolumeFormat,
+) -> Result<Found, CallError> {
+    let found = existing(connection, place)?;
+    if declared == VolumeFormat::Qcow2 {
+        volumes::check_chain(connection, &found.volume, declared)?;
+    }
+    Ok(found)
 }
 
 /// A domain that has a volume.

@@ -285,7 +285,11 @@ pub(crate) fn image_volume(connection: &Connect, image: &str) -> Result<Option<S
 ///
 /// An image that refers to another file could expose any file of the host. Layers are taken where every file below is
 /// a volume of a pool itself, as the disks are that the gateway makes.
-fn check_chain(connection: &Connect, image: &StorageVol, declared: VolumeFormat) -> Result<(), CallError> {
+pub(crate) fn check_chain(
+    connection: &Connect,
+    image: &StorageVol,
+    declared: VolumeFormat,
+) -> Result<(), CallError> {
     let top = VolumeXml::parse(&image.xml_desc(0)?)?;
     let refused = |text: String| -> CallError {
         Error::new(ErrorKind::Unsupported, text)

@@ -15,7 +15,7 @@ use crate::xml::build::{disk_element, scsi_controller};
 /// Plugs a volume in, under one name on both sides.
 pub(super) fn attach(target: &Target<'_>, disk: &DiskAttachment) -> Result<(), CallError> {
     target.refuse_saved()?;
-    let found = usage::existing(target.connection, &disk.volume)?;
+    let found = usage::for_disk(target.connection, &disk.volume, disk.format)?;
     let mut lacking = Vec::new();
     let mut present = None;
     let mut taken = Vec::new();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use babelvisor_core::backend::{ByteStream, ProgressSink};
-use babelvisor_core::model::PoolVolume;
+use babelvisor_core::model::{DiskAttachment, PoolVolume};
 use serde_json::Value;
 
 use super::*;
@@ -252,6 +252,22 @@ async fn images_that_reach_outside_the_pools_are_not_copied() {
             .await
             .unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Unsupported, "{what}: {refused}");
+        if declared == VolumeFormat::Qcow2 {
+            // Nor are they made disks.
+            let mut plan = spec("reaches-out", vec![], NicSource::User);
+            plan.attached = vec![DiskAttachment {
+                volume: place(&name),
+                format: declared,
+                bus: None,
+                readonly: false,
+                shareable: false,
+            }];
+            let refused = lv
+                .define(&call(30), VmId::random(), &plan, &[], None)
+                .await
+                .unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Unsupported, "{what}: {refused}");
+        }
         std::fs::remove_file(libvirtd().pool_dir().join(&name)).unwrap();
     }
     let _ = std::fs::remove_file("/tmp/babelvisor-no-such-file");

@@ -303,7 +303,14 @@ impl Backend for MemoryBackend {
         let plan = Plan::of_spec(vm, spec, disks, seed, call.job)?;
         let defined = {
             let mut world = self.world();
-            define(&mut world, call, plan, password, disks.iter().chain(seed))
+            define(
+                &mut world,
+                call,
+                plan,
+                password,
+                &spec.attached,
+                disks.iter().chain(seed),
+            )
         };
         ticket.answer(defined.map(|facts| VmFacts::clone(&facts)))
     }

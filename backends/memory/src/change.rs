@@ -178,32 +178,19 @@ impl World {
         if facts.disks.iter().any(|disk| disk.source == key) {
             return Ok(());
         }
-        let disk = self
-            .disks
-            .get_mut(&key)
-            .ok_or_else(|| Error::not_found("volume", &key))?;
-        if disk.volume.format != wanted.format {
-            let text = format!(
-                "volume {key} is {}, not {}",
-                disk.volume.format.as_ref(),
-                wanted.format.as_ref()
-            );
-            return Err(Error::invalid("format", text));
-        }
-        if let Some(holder) = disk.attached.filter(|holder| *holder != vm && !wanted.shareable) {
-            let text = format!("it is attached to vm {holder}");
-            return Err(Error::illegal_state("volume", &key, text));
-        }
+        let capacity = self.free_volume(vm, wanted)?.capacity;
         let bus = wanted.bus.clone().unwrap_or_else(|| "virtio".to_owned());
         let target = target_on(&bus, &facts)?;
-        disk.attached.get_or_insert(vm);
+        if let Some(disk) = self.disks.get_mut(&key) {
+            disk.attached.get_or_insert(vm);
+        }
         let attached = AttachedDisk {
             target,
             bus,
             volume: Some(wanted.volume.clone()),
             source: key,
             format: wanted.format,
-            capacity: disk.volume.capacity,
+            capacity,
             readonly: wanted.readonly,
             root: facts.disks.is_empty(),
             limits: Default::default(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use babelvisor_core::backend::{CallContext, Console};
-use babelvisor_core::model::{VmFacts, VmId, Volume};
+use babelvisor_core::model::{DiskAttachment, VmFacts, VmId, Volume};
 use babelvisor_core::{Error, Result};
 
 use crate::convert::Plan;
@@ -13,8 +13,9 @@ use crate::world::{Password, World, is_up};
 pub(crate) fn define<'a>(
     world: &mut World,
     call: &CallContext,
-    plan: Plan,
+    mut plan: Plan,
     password: Option<Password>,
+    attached: &[DiskAttachment],
     volumes: impl Iterator<Item = &'a Volume>,
 ) -> Result<Arc<VmFacts>> {
     if let Some(guest) = world.guests.get(&plan.id)
@@ -24,6 +25,13 @@ pub(crate) fn define<'a>(
         return Ok(Arc::clone(&guest.facts));
     }
     world.check_attachable(plan.id, volumes)?;
+    // They are the last disks of the plan, in this order.
+    for (disk, wanted) in plan.disks.iter_mut().rev().zip(attached.iter().rev()) {
+        disk.capacity = world.free_volume(plan.id, wanted)?.capacity;
+    }
+    for source in plan.media.iter_mut().filter_map(|drive| drive.source.as_mut()) {
+        *source = world.find_volume(source)?;
+    }
     let id = world.add(plan, password)?;
     world.commit(id);
     let guest = world.guests.get(&id).ok_or_else(|| Error::not_found("vm", id))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    GuestSetup, JobId, VmId, Volume, VolumeFormat, VolumeId, VolumeSource, VolumeSpec,
+    DiskAttachment, GuestSetup, JobId, VmId, Volume, VolumeFormat, VolumeId, VolumeSource, VolumeSpec,
 };
 use babelvisor_core::{Error, ErrorKind, Result};
 
@@ -250,6 +250,28 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The volume that shall be plugged into `vm`, if it is what is said of it and no other guest has it.
+    pub(crate) fn free_volume(&self, vm: VmId, wanted: &DiskAttachment) -> Result<&Volume> {
+        let key = native_key(&wanted.volume.pool, &wanted.volume.name);
+        let disk = self
+            .disks
+            .get(&key)
+            .ok_or_else(|| Error::not_found("volume", &key))?;
+        if disk.volume.format != wanted.format {
+            let text = format!(
+                "volume {key} is {}, not {}",
+                disk.volume.format.as_ref(),
+                wanted.format.as_ref()
+            );
+            return Err(Error::invalid("format", text));
+        }
+        if let Some(holder) = disk.attached.filter(|holder| *holder != vm && !wanted.shareable) {
+            let text = format!("it is attached to vm {holder}");
+            return Err(Error::illegal_state("volume", &key, text));
+        }
+        Ok(&disk.volume)
     }
 
     fn own_volume(&self, job: Option<JobId>, pool: &str, name: &str) -> Result<Option<Volume>> {

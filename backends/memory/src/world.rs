@@ -280,7 +280,8 @@ impl World {
         }
         for source in sources(facts) {
             if let Some(disk) = self.disks.get_mut(source) {
-                disk.attached = Some(facts.id);
+                // Who shares a volume, or has it as a medium, does not take it from who has it.
+                disk.attached.get_or_insert(facts.id);
             }
         }
         self.names.insert(facts.name.clone(), facts.id);

@@ -36,6 +36,10 @@ pub struct KitConfig {
     /// Whether the backend has room for the id of the job that made a volume. Without it a job's second try takes
     /// every volume of its name for its own.
     pub volumes_carry_jobs: bool,
+    /// Whether running VMs take and lose devices. Where they do not, such changes must be refused whole.
+    pub hot_plug: bool,
+    /// Whether the throughput of the interfaces that are made can be limited here.
+    pub nic_limits: bool,
     /// Whether nobody else changes VMs during the run: then all others must be as they were.
     pub exclusive: bool,
     /// How often each repeatable call is repeated.
@@ -123,6 +127,8 @@ impl Default for KitConfig {
             uefi: false,
             pool_reserves: true,
             volumes_carry_jobs: true,
+            hot_plug: true,
+            nic_limits: true,
             exclusive: true,
             repeats: 10,
             together: 16,

@@ -16,6 +16,7 @@ mod bench;
 mod checks;
 mod cli;
 mod config;
+mod equipment;
 #[cfg(feature = "harness")]
 pub mod harness;
 mod report;

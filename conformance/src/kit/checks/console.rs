@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use babelvisor_core::ErrorKind;
+use babelvisor_core::backend::VmRef;
 use babelvisor_core::capability::Capability;
 use babelvisor_core::command::PowerAction;
-use babelvisor_core::model::VmId;
+use babelvisor_core::model::{PowerState, VmChange, VmId};
 use babelvisor_core::secret::Secret;
 
 use super::{Check, RUN, VM};
@@ -40,6 +41,12 @@ pub(super) fn checks() -> Vec<Check> {
             "a password that was set on a running VM is live, and in the definition",
             &[RUN, PASSWORD],
             outlives,
+        ),
+        Check::new(
+            "console::the_password_is_removed",
+            "a password that is removed is gone, running or off; removing none is success",
+            &[RUN, PASSWORD],
+            removed,
         ),
         Check::new(
             "console::a_first_password_on_a_running_vm_is_set_or_refused",
@@ -215,4 +222,48 @@ async fn first_while_running(bench: Arc<Bench>) -> Verdict {
         "a first console password is set though it was refused, or not set though it was taken"
     );
     Ok(())
+}
+
+/// Sets or removes the password as a change, and looks whether it is so.
+async fn set(bench: &Bench, vm: &VmRef, password: Option<&Secret>) -> Verdict {
+    let sealed = match password {
+        Some(password) => Some(bench.keyring.seal(password).during("sealing a password")?),
+        None => None,
+    };
+    let change = VmChange::ConsolePassword { password: sealed };
+    let facts = bench
+        .must(vm, &change, "setting or removing the console password")
+        .await?;
+    let read = bench
+        .backend
+        .console_password(&bench.call(), vm)
+        .await
+        .during("reading the console password")?;
+    ensure!(
+        read.as_ref() == password,
+        "the console password was {} and is {}",
+        if password.is_some() { "set" } else { "removed" },
+        if read.is_some() {
+            "another one"
+        } else {
+            "not there"
+        }
+    );
+    ensure!(
+        facts.graphics.iter().any(|display| display.has_password) == password.is_some(),
+        "the VM's facts do not say whether its console has a password"
+    );
+    Ok(())
+}
+
+async fn removed(bench: Arc<Bench>) -> Verdict {
+    let vm = bench.off().await?;
+    let password = Secret::new("kitGone1");
+    for wanted in [Some(&password), Some(&password), None, None, Some(&password)] {
+        set(&bench, &vm, wanted).await?;
+    }
+    bench.bring(&vm, PowerState::Running).await?;
+    set(&bench, &vm, None).await?;
+    bench.bring(&vm, PowerState::Off).await?;
+    set(&bench, &vm, None).await
 }

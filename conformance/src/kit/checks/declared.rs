@@ -5,12 +5,11 @@ use std::sync::Arc;
 use babelvisor_core::backend::VmRef;
 use babelvisor_core::capability::Capability;
 use babelvisor_core::command::PowerAction;
-use babelvisor_core::model::{PowerState, VmId};
-use babelvisor_core::secret::Secret;
-use babelvisor_core::{Error, ErrorKind, Result};
+use babelvisor_core::model::PowerState;
+use babelvisor_core::{ErrorKind, Result};
 
-use super::{Check, RUN, VM, Want};
-use crate::kit::bench::{Bench, Kit, refer};
+use super::{Check, RUN, VM, Want, exercise};
+use crate::kit::bench::{Bench, Kit};
 use crate::kit::verdict::{Verdict, ensure, fail, words};
 
 const WORKS: &str = "a capability that is declared works, and is not refused as unsupported";
@@ -51,31 +50,23 @@ const fn around(capability: Capability) -> &'static [Capability] {
     use Capability as C;
     match capability {
         C::VmList | C::TopologyList => &[],
-        C::PowerSave
-        | C::PowerRestore
+        C::VmCreate
+        | C::VmDelete
+        | C::ConsolePassword
         | C::ConfigCpu
         | C::ConfigMemory
         | C::ConfigBoot
         | C::ConfigAutostart
         | C::ConfigVideo
-        | C::DiskAttach
-        | C::DiskDetach
-        | C::DiskQos
         | C::NicAttach
         | C::NicDetach
         | C::NicUpdate
-        | C::NicQos
-        | C::MediaChange
-        | C::SnapshotCreate
-        | C::SnapshotMemory
-        | C::SnapshotRevert
-        | C::SnapshotDelete
-        | C::VmMigrate
-        | C::VolumeResize
-        | C::VolumeUpload
-        | C::GuestPassword
-        | C::ConsoleScreenshot => RUN,
-        C::VmCreate | C::VmDelete | C::ConsolePassword => VM,
+        | C::NicQos => VM,
+        C::DiskAttach | C::DiskDetach | C::DiskQos | C::MediaChange | C::SnapshotCreate => DISK,
+        C::SnapshotRevert | C::SnapshotDelete => SNAPSHOT,
+        C::SnapshotMemory => MEMORY,
+        C::VolumeResize => &[C::VolumeCreate, C::VolumeDelete],
+        C::VolumeUpload => &[C::VolumeDelete],
         C::PowerStart
         | C::PowerForceOff
         | C::PowerReboot
@@ -83,7 +74,19 @@ const fn around(capability: Capability) -> &'static [Capability] {
         | C::PowerSuspend
         | C::PowerShutdown
         | C::ConsoleEndpoint
-        | C::GuestAddresses => RUN,
+        | C::GuestAddresses
+        | C::PowerSave
+        | C::VmMigrate
+        | C::GuestPassword
+        | C::ConsoleScreenshot => RUN,
+        C::PowerRestore => &[
+            C::VmList,
+            C::VmCreate,
+            C::VmDelete,
+            C::PowerStart,
+            C::PowerForceOff,
+            C::PowerSave,
+        ],
         C::PowerResume => &[
             C::VmList,
             C::VmCreate,
@@ -97,11 +100,40 @@ const fn around(capability: Capability) -> &'static [Capability] {
     }
 }
 
+/// A VM with a disk.
+const DISK: &[Capability] = &[
+    Capability::VmList,
+    Capability::VmCreate,
+    Capability::VmDelete,
+    Capability::VolumeCreate,
+    Capability::VolumeDelete,
+];
+/// A VM with a disk and a snapshot.
+const SNAPSHOT: &[Capability] = &[
+    Capability::VmList,
+    Capability::VmCreate,
+    Capability::VmDelete,
+    Capability::VolumeCreate,
+    Capability::VolumeDelete,
+    Capability::SnapshotCreate,
+];
+/// A running VM with a disk.
+const MEMORY: &[Capability] = &[
+    Capability::VmList,
+    Capability::VmCreate,
+    Capability::VmDelete,
+    Capability::PowerStart,
+    Capability::PowerForceOff,
+    Capability::VolumeCreate,
+    Capability::VolumeDelete,
+];
+
 const fn wants(capability: Capability) -> &'static [Want] {
     use Capability as C;
     match capability {
         C::VolumeCopy | C::VolumeLayer => &[Want::Image],
-        C::PowerShutdown => &[Want::Listener],
+        C::PowerShutdown | C::GuestPassword => &[Want::Listener],
+        C::NicQos => &[Want::NicLimits],
         C::GuestAddresses => &[Want::Booted],
         C::VmList
         | C::VmCreate
@@ -131,7 +163,6 @@ const fn wants(capability: Capability) -> &'static [Want] {
         | C::NicAttach
         | C::NicDetach
         | C::NicUpdate
-        | C::NicQos
         | C::MediaChange
         | C::SnapshotCreate
         | C::SnapshotMemory
@@ -140,13 +171,12 @@ const fn wants(capability: Capability) -> &'static [Want] {
         | C::VmMigrate
         | C::VolumeResize
         | C::VolumeUpload
-        | C::GuestPassword
         | C::ConsoleScreenshot => &[],
     }
 }
 
 async fn works(bench: Arc<Bench>, capability: Capability) -> Verdict {
-    match exercise(&bench, capability).await? {
+    match use_once(&bench, capability).await? {
         Ok(()) => Ok(()),
         Err(error) => fail(format!(
             "{} is declared, but using it was answered with {}",
@@ -160,7 +190,7 @@ async fn is_refused(bench: Arc<Bench>, capability: Capability) -> Verdict {
     if capability == Capability::GuestAddresses {
         return no_addresses(&bench).await;
     }
-    match exercise(&bench, capability).await? {
+    match use_once(&bench, capability).await? {
         Err(error) if error.kind == ErrorKind::Unsupported => Ok(()),
         Err(error) => fail(format!(
             "{} is not declared, but using it was answered with {}, not with Unsupported",
@@ -197,7 +227,23 @@ async fn subject(bench: &Bench, capability: Capability) -> Verdict<VmRef> {
     }
     match capability {
         C::PowerStart | C::ConsolePassword | C::VmDelete => bench.off().await,
-        C::PowerShutdown if bench.has(capability) => bench.listening().await,
+        C::ConfigCpu
+        | C::ConfigMemory
+        | C::ConfigBoot
+        | C::ConfigAutostart
+        | C::ConfigVideo
+        | C::NicAttach
+        | C::NicDetach
+        | C::NicUpdate
+        | C::NicQos => bench.off().await,
+        C::DiskAttach
+        | C::DiskDetach
+        | C::DiskQos
+        | C::MediaChange
+        | C::SnapshotCreate
+        | C::SnapshotRevert
+        | C::SnapshotDelete => bench.equipped().await,
+        C::PowerShutdown | C::GuestPassword if bench.has(capability) => bench.listening().await,
         // A VM that could not be switched off again is not started.
         _ if !bench.has(C::PowerForceOff) => Ok(bench.nobody()),
         C::PowerResume => {
@@ -207,12 +253,24 @@ async fn subject(bench: &Bench, capability: Capability) -> Verdict<VmRef> {
                 Err(error) => fail(format!("suspending a VM was answered with {}", words(&error))),
             }
         }
+        C::SnapshotMemory => {
+            let vm = bench.equipped().await?;
+            bench.bring(&vm, PowerState::Running).await?;
+            Ok(vm)
+        }
+        C::PowerRestore => {
+            let vm = bench.running().await?;
+            match bench.power(&vm, PowerAction::Save).await {
+                Ok(()) => Ok(vm),
+                Err(error) => fail(format!("saving a VM was answered with {}", words(&error))),
+            }
+        }
         _ => bench.running().await,
     }
 }
 
 /// Uses a capability as it is meant to be used, once.
-async fn exercise(bench: &Bench, capability: Capability) -> Verdict<Result<()>> {
+async fn use_once(bench: &Bench, capability: Capability) -> Verdict<Result<()>> {
     use Capability as C;
     let call = bench.call();
     let backend = &bench.backend;
@@ -224,9 +282,9 @@ async fn exercise(bench: &Bench, capability: Capability) -> Verdict<Result<()>> 
         C::PowerReset => PowerAction::Reset,
         C::PowerSuspend => PowerAction::Suspend,
         C::PowerResume => PowerAction::Resume,
-        C::PowerSave
-        | C::PowerRestore
-        | C::ConfigCpu
+        C::PowerSave => PowerAction::Save,
+        C::PowerRestore => PowerAction::Restore,
+        C::ConfigCpu
         | C::ConfigMemory
         | C::ConfigBoot
         | C::ConfigAutostart
@@ -239,18 +297,27 @@ async fn exercise(bench: &Bench, capability: Capability) -> Verdict<Result<()>> 
         | C::NicUpdate
         | C::NicQos
         | C::MediaChange
-        | C::SnapshotCreate
-        | C::SnapshotMemory
-        | C::SnapshotRevert
-        | C::SnapshotDelete
-        | C::VmMigrate
-        | C::VolumeResize
-        | C::VolumeUpload
-        | C::GuestPassword
-        | C::ConsoleScreenshot => return Ok(Err(babelvisor_core::Error::unsupported("not exercised yet"))),
+        | C::GuestPassword => {
+            let vm = subject(bench, capability).await?;
+            return exercise::change(bench, capability, &vm).await;
+        }
+        C::SnapshotCreate | C::SnapshotMemory | C::SnapshotRevert | C::SnapshotDelete => {
+            let vm = subject(bench, capability).await?;
+            return exercise::snapshot(bench, capability, &vm).await;
+        }
+        C::VmMigrate => {
+            let vm = subject(bench, capability).await?;
+            return exercise::migrate(bench, &vm).await;
+        }
+        C::ConsoleScreenshot => {
+            let vm = subject(bench, capability).await?;
+            return Ok(backend.screenshot(&bench.call(), &vm).await.map(drop));
+        }
+        C::VolumeResize => return exercise::resize(bench).await,
+        C::VolumeUpload => return exercise::upload(bench).await,
         C::VmList => return Ok(backend.list(&call).await.map(drop)),
         C::TopologyList => return Ok(backend.topology(&call).await.map(drop)),
-        C::VmCreate => return define(bench).await,
+        C::VmCreate => return exercise::define(bench).await,
         C::VmDelete => {
             let vm = subject(bench, capability).await?;
             let done = backend.undefine(&bench.call(), &vm).await;
@@ -262,12 +329,12 @@ async fn exercise(bench: &Bench, capability: Capability) -> Verdict<Result<()>> 
             }
             return Ok(done);
         }
-        C::VolumeCreate => return volume(bench, bench.blank()?).await,
+        C::VolumeCreate => return exercise::volume(bench, bench.blank()?).await,
         C::VolumeCopy | C::VolumeLayer if bench.config.image.is_none() => {
-            return foreign_image(bench, capability).await;
+            return exercise::foreign_image(bench, capability).await;
         }
-        C::VolumeCopy => return volume(bench, bench.copy()?).await,
-        C::VolumeLayer => return volume(bench, bench.layer()?).await,
+        C::VolumeCopy => return exercise::volume(bench, bench.copy()?).await,
+        C::VolumeLayer => return exercise::volume(bench, bench.layer()?).await,
         C::VolumeDelete => {
             let pool = bench.pool.clone().unwrap_or_else(|| "default".to_owned());
             if !bench.has(capability) {
@@ -279,13 +346,16 @@ async fn exercise(bench: &Bench, capability: Capability) -> Verdict<Result<()>> 
                 Err(error) => Err(error),
             });
         }
-        C::GuestSetup => return seed(bench).await,
-        C::GuestAddresses => return addresses(bench).await,
+        C::GuestSetup => return exercise::seed(bench).await,
+        C::GuestAddresses => return exercise::addresses(bench).await,
         C::ConsoleEndpoint => {
             let vm = subject(bench, capability).await?;
             return Ok(backend.console(&bench.call(), &vm).await.map(drop));
         }
-        C::ConsolePassword => return password(bench).await,
+        C::ConsolePassword => {
+            let vm = subject(bench, capability).await?;
+            return exercise::password(bench, &vm).await;
+        }
     };
     let vm = subject(bench, capability).await?;
     let real = bench.has(Capability::VmList) && bench.find(&vm).await?.is_some();
@@ -299,110 +369,4 @@ async fn exercise(bench: &Bench, capability: Capability) -> Verdict<Result<()>> 
         bench.expect_state(&vm, before, "a refused change").await?;
     }
     Ok(done)
-}
-
-async fn define(bench: &Bench) -> Verdict<Result<()>> {
-    let vm = VmId::random();
-    let spec = bench.spec(bench.name("vm"), Vec::new());
-    let done = bench.define(&bench.call(), vm, &spec, &[], None).await;
-    if bench.has(Capability::VmList) {
-        let there = bench.list().await?.into_iter().find(|facts| facts.id == vm);
-        ensure!(
-            done.is_ok() == there.is_some(),
-            "defining a VM was answered with {}, but afterwards it is {}",
-            done.as_ref().err().map_or_else(|| "success".to_owned(), words),
-            if there.is_some() { "there" } else { "not there" }
-        );
-        if let (Ok(made), Some(there)) = (&done, &there) {
-            ensure!(
-                refer(made) == refer(there),
-                "define and list name the VM differently"
-            );
-        }
-    }
-    Ok(done.map(drop))
-}
-
-async fn volume(bench: &Bench, spec: babelvisor_core::model::VolumeSpec) -> Verdict<Result<()>> {
-    let done = bench.create_volume(&bench.call(), &spec).await;
-    if bench.has(Capability::VolumeCreate) && bench.has(Capability::VolumeDelete) {
-        let there = bench.name_is_taken(&spec).await?;
-        ensure!(
-            done.is_ok() == there,
-            "making a volume was answered with {}, but afterwards its name is {}",
-            done.as_ref().err().map_or_else(|| "success".to_owned(), words),
-            if there { "taken" } else { "free" }
-        );
-    }
-    Ok(done.map(drop))
-}
-
-/// Without an image of ours, an undeclared copy is asked of one that does not exist: the capability is looked at first.
-async fn foreign_image(bench: &Bench, capability: Capability) -> Verdict<Result<()>> {
-    use babelvisor_core::model::{VolumeFormat, VolumeSource};
-    let (image, format) = (bench.name("no-image"), VolumeFormat::Qcow2);
-    let mut spec = bench.blank()?;
-    spec.format = format;
-    spec.source = if capability == Capability::VolumeCopy {
-        VolumeSource::Copy { image, format }
-    } else {
-        VolumeSource::Layer { image, format }
-    };
-    volume(bench, spec).await
-}
-
-async fn seed(bench: &Bench) -> Verdict<Result<()>> {
-    let spec = babelvisor_core::model::VolumeSpec {
-        name: bench.name("seed"),
-        ..bench.blank()?
-    };
-    bench.owns_volume(&spec.pool, &spec.name);
-    let setup = bench.setup("Made-up 1")?;
-    let done = bench
-        .backend
-        .create_seed(&bench.call(), VmId::random(), &spec.pool, &spec.name, &setup)
-        .await;
-    if bench.has(Capability::VolumeCreate) && bench.has(Capability::VolumeDelete) {
-        ensure!(
-            done.is_ok() == bench.name_is_taken(&spec).await?,
-            "a seed that was refused is there, or one that was made is not"
-        );
-    }
-    Ok(done.map(drop))
-}
-
-async fn addresses(bench: &Bench) -> Verdict<Result<()>> {
-    let vm = match bench.config.guest {
-        crate::kit::config::GuestHabit::Obeys => bench.running().await?,
-        crate::kit::config::GuestHabit::NeedsImage | crate::kit::config::GuestHabit::Deaf => {
-            bench.booted().await?
-        }
-    };
-    bench
-        .until("the guest's first interface has an address", &vm, |facts| {
-            facts.nics.first().is_some_and(|nic| !nic.addresses.is_empty())
-        })
-        .await?;
-    Ok(Ok(()))
-}
-
-async fn password(bench: &Bench) -> Verdict<Result<()>> {
-    let vm = subject(bench, Capability::ConsolePassword).await?;
-    let password = Secret::new("Made-up2");
-    let set = bench
-        .backend
-        .set_console_password(&bench.call(), &vm, &password)
-        .await;
-    let read = bench.backend.console_password(&bench.call(), &vm).await;
-    Ok(match (set, read) {
-        (Ok(()), Ok(Some(read))) if read == password => Ok(()),
-        (Ok(()), Ok(_)) => Err(Error::internal(
-            "the password that was set is not the one that is read",
-        )),
-        (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
-        (Err(_), Ok(_)) if !bench.has(Capability::ConsolePassword) => {
-            return fail("setting the password is refused as undeclared, but it can be read");
-        }
-        (Err(error), Ok(_)) => Err(error),
-    })
 }

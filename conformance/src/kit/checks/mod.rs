@@ -1,17 +1,28 @@
 //! The checks, a file for each group, and how they are registered from what the backend declares.
 
 mod adoption;
+mod changes;
 mod console;
 mod declared;
 mod define;
+mod disks;
 mod errors;
 mod events;
+mod exercise;
 mod guest;
+mod media;
+mod moves;
+mod nics;
 mod power;
+mod saved;
+mod settings;
+mod snapshots;
 mod together;
 mod topology;
 mod undefine;
+mod volume_sizes;
 mod volumes;
+mod wishes;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -55,6 +66,8 @@ pub(crate) enum Want {
     MarkedVolumes,
     /// UEFI.
     Uefi,
+    /// Interfaces whose throughput can be limited.
+    NicLimits,
 }
 
 impl Want {
@@ -89,6 +102,10 @@ impl Want {
             Self::MarkedVolumes => (
                 config.volumes_carry_jobs,
                 "volumes have no room for the id of their job (volumes_carry_jobs = false)",
+            ),
+            Self::NicLimits => (
+                config.nic_limits,
+                "interfaces cannot be limited here (nic_limits = false)",
             ),
             Self::Uefi => (config.uefi, "VMs with UEFI are not expected here (uefi = false)"),
         };
@@ -153,9 +170,19 @@ const VOLUME: &[Capability] = &[Capability::VolumeCreate, Capability::VolumeDele
 pub(crate) fn all(kit: &Kit) -> Vec<Check> {
     let mut all = declared::checks(kit);
     all.extend(volumes::checks());
+    all.extend(volume_sizes::checks());
     all.extend(define::checks());
+    all.extend(wishes::checks());
     all.extend(undefine::checks());
     all.extend(power::checks());
+    all.extend(saved::checks());
+    all.extend(settings::checks());
+    all.extend(disks::checks());
+    all.extend(nics::checks());
+    all.extend(media::checks());
+    all.extend(changes::checks());
+    all.extend(snapshots::checks());
+    all.extend(moves::checks());
     all.extend(console::checks());
     all.extend(guest::checks());
     all.extend(topology::checks());

@@ -8,7 +8,7 @@ use babelvisor_core::backend::{BackendEvent, CallContext, VmRef};
 use babelvisor_core::capability::Capability;
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::PowerState;
-use babelvisor_core::state::{Verdict as Legality, verdict};
+use babelvisor_core::state::{Verdict as Legality, verdict_on};
 
 use super::{Check, RUN, Want};
 use crate::kit::bench::{Bench, plain};
@@ -22,7 +22,7 @@ const RESET: &[Capability] = &[Capability::PowerReset];
 const SHUTDOWN: &[Capability] = &[Capability::PowerShutdown];
 
 /// The actions that reach a backend; a forced reboot is made of two of them.
-const ACTIONS: [PowerAction; 7] = [
+const ACTIONS: [PowerAction; 9] = [
     PowerAction::Start,
     PowerAction::Shutdown,
     PowerAction::ForceOff,
@@ -30,6 +30,8 @@ const ACTIONS: [PowerAction; 7] = [
     PowerAction::Reset,
     PowerAction::Suspend,
     PowerAction::Resume,
+    PowerAction::Save,
+    PowerAction::Restore,
 ];
 
 pub(super) fn checks() -> Vec<Check> {
@@ -247,7 +249,7 @@ async fn walk(bench: &Bench, vm: &VmRef, state: PowerState) -> Verdict {
             action.as_ref().replace('_', " "),
             state.as_ref()
         );
-        match verdict(action, state) {
+        match verdict_on(action, state, false) {
             Legality::Legal => continue,
             Legality::AlreadySo => bench.power(vm, action).await.during(&what)?,
             Legality::Illegal => {

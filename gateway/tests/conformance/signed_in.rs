@@ -2,6 +2,8 @@
 //! that fail and that lack what a backend may lack; on libvirt what its drivers can do.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use babelvisor_conformance::runner::{Library, summary};
 use babelvisor_conformance::testbed::Gateway;
@@ -39,11 +41,37 @@ fn start(setup: &Setup, change: impl Fn(String) -> String) -> Gateway {
     builder.start().unwrap()
 }
 
-/// The memory backend with further settings of its section.
+/// The memory backend with further settings of its section. Images may be fetched from this machine.
 fn memory(more: &str) -> Gateway {
     start(&Setup::Memory, |config| {
-        config.replacen("kind = \"memory\"", &format!("kind = \"memory\"\n{more}"), 1)
+        let config = config.replacen("kind = \"memory\"", &format!("kind = \"memory\"\n{more}"), 1);
+        format!("{config}\n[outbound]\nimage.allow = [\"127.0.0.1/32\"]\n")
     })
+}
+
+/// Where images are fetched from: whatever is asked for is 64 KiB. It answers until the process ends.
+fn image_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else { return };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                match connection.read(&mut byte) {
+                    Ok(1) => head.extend(byte),
+                    Ok(_) | Err(_) => break,
+                }
+            }
+            let mut answer =
+                b"HTTP/1.1 200 OK\r\ncontent-length: 65536\r\nconnection: close\r\n\r\n".to_vec();
+            answer.resize(answer.len() + 65536, b'x');
+            // A client that hangs up early wants no more.
+            let _ = connection.write_all(&answer);
+        }
+    });
+    format!("http://{address}/image.raw")
 }
 
 /// Sites by the folder of the scenarios that are written for them, with what the site's backend is told and says.
@@ -63,7 +91,8 @@ async fn on_memory(dialect: Dialect) {
         return;
     }
     let gateway = memory("");
-    let more = json!({"two_hosts": true, "two_networks": true, "two_pools": true, "guest_addresses": true, "traffic_control": true, "agents_answer": true});
+    let mut more = json!({"two_hosts": true, "two_networks": true, "two_pools": true, "guest_addresses": true, "traffic_control": true, "agents_answer": true});
+    more["image_url"] = image_server().into();
     let mut reports = vec![run("memory", &gateway, dialect, &[], facts(more)).await];
     let library = Library::built_in(dialect).unwrap();
     for (folder, (backend, more)) in sites() {

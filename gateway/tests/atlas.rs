@@ -303,7 +303,7 @@ fn a_code_that_is_called_unreachable_is_the_way_out_of_nothing() {
         let errors = contract(dialect).errors();
         for row in errors.rows().filter(|row| row.unreachable.is_some()) {
             assert!(
-                BUILT.contains(&dialect),
+                BUILT.contains(&dialect) || site::SIGNED_IN.contains(&dialect),
                 "{dialect} is not built: nothing of it can be reached"
             );
             let code = row.code.as_str();

@@ -76,13 +76,15 @@ impl<'c> Remarks<'c> {
         for (part, value) in parts {
             let Some(location) = part.location() else { continue };
             let rules = operation.rules(*part);
+            // The key that names the operation is no field, also where the document has no field inside it.
+            let action = operation.action_key().filter(|_| *part == Part::Body);
             if rules.rewrite() {
                 // Other spellings of a documented name are no strangers.
                 let document = operation.schema(*part, Layer::Document);
                 let value = normalise::rewrite((*value).clone(), document, &rules);
-                walk(fates, location.name(), &value, &mut found);
+                walk(fates, location.name(), &value, action, &mut found);
             } else {
-                walk(fates, location.name(), value, &mut found);
+                walk(fates, location.name(), value, action, &mut found);
             }
         }
         Self {
@@ -184,8 +186,14 @@ impl<'c> Remarks<'c> {
 
 type Fates = BTreeMap<String, FieldDisposition>;
 
-/// Collects what falls short below `path`.
-fn walk<'c>(fates: Option<&'c Fates>, path: &str, value: &Value, found: &mut Vec<Shortfall<'c>>) {
+/// Collects what falls short below `path`; what stands inside the member `opened` is looked at, the member itself is not.
+fn walk<'c>(
+    fates: Option<&'c Fates>,
+    path: &str,
+    value: &Value,
+    opened: Option<&str>,
+    found: &mut Vec<Shortfall<'c>>,
+) {
     for (name, member) in value.as_object().into_iter().flatten() {
         if found.len() >= MOST {
             return;
@@ -196,7 +204,8 @@ fn walk<'c>(fates: Option<&'c Fates>, path: &str, value: &Value, found: &mut Vec
         if fate.is_some() && member.is_null() {
             continue;
         }
-        let (members, items) = (leads_on(fates, &path, '.'), leads_on(fates, &path, '['));
+        let members = opened == Some(name.as_str()) || leads_on(fates, &path, '.');
+        let items = leads_on(fates, &path, '[');
         let short = fate.is_some_and(|fate| {
             let anywhere = fate.backends.values().any(|here| here.disposition.falls_short());
             fate.disposition.falls_short() || anywhere
@@ -207,11 +216,11 @@ fn walk<'c>(fates: Option<&'c Fates>, path: &str, value: &Value, found: &mut Vec
                 found.push(Shortfall { path, fate });
             }
         } else if members {
-            walk(fates, &path, member, found);
+            walk(fates, &path, member, None, found);
         } else if items {
             let path = format!("{path}[]");
             for item in member.as_array().into_iter().flatten() {
-                walk(fates, &path, item, found);
+                walk(fates, &path, item, None, found);
             }
         }
     }
@@ -316,7 +325,7 @@ mod tests {
             "vm": {"name": "a", "tag": "b", "more": 1}, "disks": [{"size": 1, "mode": "x", "less": 2}], "other": {},
         });
         let mut found = Vec::new();
-        walk(Some(&fates), "body", &body, &mut found);
+        walk(Some(&fates), "body", &body, None, &mut found);
         let paths: Vec<&str> = found.iter().map(|one| one.path.as_str()).collect();
         assert_eq!(
             paths,

@@ -55,8 +55,14 @@ impl Client {
 
     /// The body of an answer to a request without one.
     pub(crate) async fn call(&mut self, method: &str, path: &str) -> Outcome<Vec<u8>> {
-        let request = prepare(method, path);
-        let head = self.begin(&request).await?;
+        self.body(&prepare(method, path, ""))
+            .await
+            .map_err(|error| format!("{method} {path}: {error}").into())
+    }
+
+    /// The body of an answer to a prepared request.
+    pub(crate) async fn body(&mut self, request: &[u8]) -> Outcome<Vec<u8>> {
+        let head = self.begin(request).await?;
         let mut body = self.buffer.get(head.body).unwrap_or_default().to_vec();
         while body.len() < head.length {
             let read = self.stream.read(&mut self.buffer).await?;
@@ -67,7 +73,7 @@ impl Client {
         }
         if head.status != 200 {
             let text = String::from_utf8_lossy(&body).into_owned();
-            return Err(format!("{method} {path}: {} {text}", head.status).into());
+            return Err(format!("{} {text}", head.status).into());
         }
         Ok(body)
     }
@@ -106,15 +112,17 @@ impl Client {
     }
 }
 
-/// A request without a body, as bytes.
-pub(crate) fn prepare(method: &str, path: &str) -> Vec<u8> {
+/// A request without a body, as bytes; `more` are further lines of its head.
+pub(crate) fn prepare(method: &str, path: &str, more: &str) -> Vec<u8> {
     let body = if method == "GET" {
         ""
     } else {
         "Content-Length: 0\r\n"
     };
-    format!("{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n{body}\r\n")
-        .into_bytes()
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\nAccept: */*\r\n{more}{body}\r\n"
+    )
+    .into_bytes()
 }
 
 fn first_line(request: &[u8]) -> String {

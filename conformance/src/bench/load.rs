@@ -36,20 +36,30 @@ pub(crate) async fn both(
     connections: usize,
     turn: Duration,
 ) -> Outcome<(Figures, Figures)> {
+    both_of(ours, theirs, &prepare("GET", path, ""), connections, turn).await
+}
+
+/// The same prepared request on both servers, turn and turn about.
+pub(crate) async fn both_of(
+    ours: Target,
+    theirs: Target,
+    request: &[u8],
+    connections: usize,
+    turn: Duration,
+) -> Outcome<(Figures, Figures)> {
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        left.push(run(ours, path, connections, turn).await?);
-        right.push(run(theirs, path, connections, turn).await?);
+        left.push(run(ours, request, connections, turn).await?);
+        right.push(run(theirs, request, connections, turn).await?);
     }
     Ok((medians(&left)?, medians(&right)?))
 }
 
-async fn run(target: Target, path: &str, connections: usize, turn: Duration) -> Outcome<Figures> {
-    let request = prepare("GET", path);
+async fn run(target: Target, request: &[u8], connections: usize, turn: Duration) -> Outcome<Figures> {
     let cpu = cpu_time(target.pid)?;
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
-        .map(|_| tokio::spawn(connection(target.address, request.clone(), start + turn)))
+        .map(|_| tokio::spawn(connection(target.address, request.to_vec(), start + turn)))
         .collect();
     let mut times = Vec::new();
     for task in tasks {

@@ -8,6 +8,7 @@
 mod bare;
 mod changes;
 mod client;
+mod dialects;
 mod figures;
 mod load;
 mod raw;
@@ -106,6 +107,7 @@ async fn with_libvirt(
         Goal::AtMost(10.0),
     );
     reads(table, programs, ours, &raw, &victim, size).await?;
+    dialects::reads(table, programs, ours, &victim, size).await?;
     let held = server::resident(ours.pid)?;
     memory(
         table,

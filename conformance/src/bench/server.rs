@@ -13,6 +13,11 @@ use tempfile::TempDir;
 /// Names the processor for servers; without it they run wherever the system puts them.
 const SERVER_CPU: &str = "BENCH_SERVER_CPU";
 
+/// Who signs in where a dialect wants that.
+pub(crate) const USER: &str = "bench";
+/// That account's password.
+pub(crate) const PASSWORD: &str = "Tide-table-3";
+
 /// The programs to measure, wrapped so that they stay on their processor from their first instruction.
 pub(crate) struct Programs {
     directory: TempDir,
@@ -29,7 +34,8 @@ impl Programs {
 
     /// A running gateway.
     pub(crate) fn gateway(&self, config: &str) -> Outcome<Gateway> {
-        Ok(Gateway::builder(&self.gateway).config(config).start()?)
+        let builder = Gateway::builder(&self.gateway).config(config);
+        Ok(builder.account(USER, PASSWORD, &[]).start()?)
     }
 
     /// This program as a bare server that answers everything with `body`.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use babelvisor_core::backend::{
     Backend, BackendEvent, ByteStream, CallContext, Console, MigrationTarget, VmRef,
 };
-use babelvisor_core::capability::CapabilitySet;
+use babelvisor_core::capability::{Capability, CapabilitySet};
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{
     BackendId, GuestSetup, PoolVolume, Screenshot, SnapshotFacts, SnapshotSpec, Topology, VmChange, VmFacts,
@@ -136,6 +136,18 @@ impl LibvirtBackend {
         self.host
             .fast(deadline, move |c| reader.topology(c, &config))
             .await
+    }
+
+    /// Refuses what this driver cannot do before anything is tried.
+    fn require(&self, capability: Capability) -> Result<()> {
+        let known = self.capabilities();
+        let support = known.get(capability);
+        if support.usable() {
+            return Ok(());
+        }
+        Err(Error::unsupported(
+            support.reason().unwrap_or("this driver cannot do it"),
+        ))
     }
 
     /// The domain UUID behind a reference.
@@ -354,6 +366,7 @@ impl Backend for LibvirtBackend {
         _attached: Option<&VmRef>,
         capacity: u64,
     ) -> Result<Volume> {
+        self.require(Capability::VolumeResize)?;
         let (id, wanted) = (self.id.clone(), place.clone());
         let resized = self
             .host
@@ -370,6 +383,7 @@ impl Backend for LibvirtBackend {
         spec: &VolumeSpec,
         bytes: ByteStream,
     ) -> Result<Volume> {
+        self.require(Capability::VolumeUpload)?;
         let (pieces, inbox) = upload::channel();
         let (id, wanted, context) = (self.id.clone(), spec.clone(), call.clone());
         let received = self.host.slow(call.deadline, move |c| {
@@ -434,6 +448,7 @@ impl Backend for LibvirtBackend {
     }
 
     async fn migrate(&self, call: &CallContext, vm: &VmRef, to: &MigrationTarget) -> Result<()> {
+        self.require(Capability::VmMigrate)?;
         let uuid = Self::uuid(vm)?;
         let about = |e| self.error(e, "vm", vm.id);
         let profile = self.profile(call.deadline).await.map_err(about)?;

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use babelvisor_core::model::{
-    AgentState, BackendId, BootDevice, Cpu, Disk, DiskLimits, Firmware, Graphics, GraphicsKind, HostDevice,
-    HostId, Memory, Nic, NicId, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId, VolumeFormat,
+    AgentState, BackendId, Bandwidth, BootDevice, Cpu, Disk, DiskLimits, Firmware, Graphics, GraphicsKind,
+    HostDevice, HostId, Memory, Nic, NicId, PoolVolume, PowerState, RemovableMedium, VmFacts, VmId,
+    VolumeFormat,
 };
 use virt_sys as sys;
 
@@ -229,6 +230,15 @@ fn limits(disk: &DiskXml) -> DiskLimits {
     }
 }
 
+/// libvirt counts KiB.
+fn bandwidth([average, peak, burst]: [u64; 3]) -> Bandwidth {
+    Bandwidth {
+        average: average.saturating_mul(1024),
+        peak: peak.saturating_mul(1024),
+        burst: burst.saturating_mul(1024),
+    }
+}
+
 fn nic(
     backend: &BackendId,
     xml: &DomainXml,
@@ -262,8 +272,8 @@ fn nic(
         },
         target: interface.target.clone(),
         addresses: found,
-        inbound: None,
-        outbound: None,
+        inbound: interface.inbound.map(bandwidth),
+        outbound: interface.outbound.map(bandwidth),
     }
 }
 

@@ -199,6 +199,9 @@ impl Plan<'_> {
     pub(crate) fn domain(&self, connection: &Connect, job: Option<String>) -> Result<DomainSpec, CallError> {
         let spec = self.spec;
         check_name(&spec.name)?;
+        if let Some(host) = spec.host.filter(|host| *host != self.profile.host) {
+            return Err(Error::not_found("host", host).into());
+        }
         let (max_vcpus, max_memory) = self.sizes()?;
         self.check_cpu_model(connection)?;
         let arch = self.profile.capabilities.arch.clone();
@@ -410,6 +413,7 @@ impl Plan<'_> {
                 source: nic_source(connection, &nic.source)?,
                 mac: (told || nic.mac.is_some()).then_some(chosen),
                 model: nic.model.clone().unwrap_or_else(|| "virtio".into()),
+                alias: None,
             })
         });
         nics.collect()

@@ -101,8 +101,8 @@ pub(crate) fn receive(
     let volume = in_free_place(&pool, &spec.name, call, || {
         Ok(StorageVol::create_xml(&pool, &definition, 0)?)
     })?;
-    let mut upload = Upload::begin(connection, &volume, spec.capacity)?;
     let filled = (|| {
+        let mut upload = Upload::begin(connection, &volume, spec.capacity)?;
         upload.send(&head)?;
         while !ended {
             match pieces.blocking_recv() {
@@ -111,9 +111,10 @@ pub(crate) fn receive(
                 broken => return Err(interrupted(broken)),
             }
         }
-        upload.check_whole()
+        upload.check_whole()?;
+        upload.finish()
     })();
-    match filled.and_then(|()| upload.finish()) {
+    match filled {
         Ok(()) => describe(backend, &spec.pool, &volume, call),
         Err(error) => {
             discard(&volume, &spec.name);

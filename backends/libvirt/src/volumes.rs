@@ -268,14 +268,22 @@ pub(crate) fn image_volume(connection: &Connect, image: &str) -> Result<Option<S
     if let Some(volume) = lookup()? {
         return Ok(Some(volume));
     }
-    let directory = image
+    if let Some(pool) = pool_of(connection, image)? {
+        pool.refresh(0)?;
+        return lookup();
+    }
+    Ok(None)
+}
+
+/// The pool whose directory a path lies in.
+fn pool_of(connection: &Connect, path: &str) -> Result<Option<StoragePool>, CallError> {
+    let directory = path
         .rsplit_once('/')
         .map(|(directory, _)| directory)
         .unwrap_or_default();
     for pool in connection.list_all_storage_pools(sys::VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)? {
         if PoolXml::parse(&pool.xml_desc(0)?)?.path.as_deref() == Some(directory) {
-            pool.refresh(0)?;
-            return lookup();
+            return Ok(Some(pool));
         }
     }
     Ok(None)
@@ -355,8 +363,8 @@ fn refuse_other_format(image: &StorageVol, declared: VolumeFormat) -> Result<(),
 /// A medium for a drive, by an image's key: how a disk refers to it, and its layout.
 pub(crate) fn medium(connection: &Connect, key: &str) -> Result<(DiskSource, String), CallError> {
     let Some(volume) = image_volume(connection, key)? else {
-        // A medium outside all pools is only read, and only as plain bytes.
-        if key.starts_with('/') {
+        // A medium outside all pools is only read, and only as plain bytes. In a pool's directory it would be known.
+        if key.starts_with('/') && pool_of(connection, key)?.is_none() {
             return Ok((DiskSource::File(key.to_owned()), "raw".into()));
         }
         return Err(Error::not_found("image", key).into());

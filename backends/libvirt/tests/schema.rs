@@ -35,6 +35,7 @@ fn nic(last: u8) -> NicSpec {
         source: NicSource::User,
         mac: Some(format!("52:54:00:aa:bb:{last:02x}")),
         model: "virtio".into(),
+        alias: Some(format!("ua-nic-{last}")),
     }
 }
 

@@ -84,6 +84,7 @@ fn new_nic() -> NicSpec {
         source: NicSource::Network("net & \"work\"".into()),
         mac: Some("52:54:00:FF:00:01".into()),
         model: "virtio".into(),
+        alias: None,
     }
 }
 

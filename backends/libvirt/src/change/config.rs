@@ -25,6 +25,7 @@ pub(super) fn cpu(
     max: u32,
     topology: Option<(u32, u32, u32)>,
 ) -> Result<(), CallError> {
+    fits("current", u64::from(current), u64::from(max))?;
     target.refuse_saved()?;
     if target.persistent {
         // Whether the definition can take it is known before the running domain is touched.
@@ -54,6 +55,16 @@ pub(super) fn cpu(
     target.edit(|document| set_cpu(document, current, max, topology))
 }
 
+/// Nothing at all, or more than the most, fits no machine.
+fn fits(field: &str, current: u64, max: u64) -> Result<(), CallError> {
+    if current == 0 || current > max {
+        let text =
+            format!("{current} does not fit a maximum of {max}; give at least 1 and at most the maximum");
+        return Err(Error::invalid(field, text).into());
+    }
+    Ok(())
+}
+
 fn set_cpu(
     document: &mut crate::xml::DomainDocument,
     current: u32,
@@ -71,6 +82,7 @@ fn set_cpu(
 
 /// Sets the memory: the running domain's through its balloon, then the definition's.
 pub(super) fn memory(target: &Target<'_>, current: u64, max: u64) -> Result<(), CallError> {
+    fits("current", current, max)?;
     target.refuse_saved()?;
     if target.persistent {
         let mut document = target.document(Side::Config)?;

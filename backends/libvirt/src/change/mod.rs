@@ -11,7 +11,7 @@ mod media;
 mod nics;
 mod unplug;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use babelvisor_core::backend::CallContext;
 use babelvisor_core::model::{PowerState, VmChange};
@@ -32,6 +32,17 @@ use unplug::Device;
 
 /// How the definition is read: with passwords, because it is written back.
 const DEFINITION: u32 = sys::VIR_DOMAIN_XML_SECURE | sys::VIR_DOMAIN_XML_INACTIVE;
+
+/// What libvirt and QEMU say of a device whose name, alias or image is in use: by the same device, plugged in a moment ago.
+const COLLISIONS: [&str; 5] = [
+    "already exists",
+    "non unique alias",
+    "Duplicate device ID",
+    "Duplicate nodes",
+    "is already in use by",
+];
+/// Pause before looking again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Makes one change.
 pub(crate) async fn make(
@@ -88,9 +99,9 @@ fn at_once(
         VmChange::BootOrder { order } => config::boot_order(&target, order),
         VmChange::Autostart { on } => config::autostart(&target, *on),
         VmChange::Video { adapters } => config::video(&target, adapters),
-        VmChange::AttachDisk(disk) => disks::attach(&target, disk),
+        VmChange::AttachDisk(disk) => target.settle(|| disks::attach(&target, disk)),
         VmChange::DiskQos { target: name, limits } => disks::limit(&target, name, limits),
-        VmChange::AttachNic(nic) => nics::attach(&target, nic),
+        VmChange::AttachNic(nic) => target.settle(|| nics::attach(&target, nic)),
         VmChange::UpdateNic { mac, to } => nics::update(&target, mac, to),
         VmChange::NicQos {
             mac,
@@ -101,7 +112,7 @@ fn at_once(
             kind,
             target: name,
             source,
-        } => media::insert(&target, *kind, name.as_deref(), source),
+        } => target.settle(|| media::insert(&target, *kind, name.as_deref(), source)),
         VmChange::EjectMedium { kind, target: name } => media::eject(&target, *kind, name.as_deref()),
         VmChange::GuestPassword { user, .. } => guest_password(&target, user, password),
         VmChange::ConsolePassword { .. } | VmChange::DetachDisk { .. } | VmChange::DetachNic { .. } => {
@@ -173,6 +184,22 @@ impl<'a> Target<'a> {
             domain,
             deadline,
         })
+    }
+
+    /// Plugs something in that an earlier try of the same job may be plugging in at this moment: whoever comes second
+    /// meets it and looks again.
+    fn settle(&self, plug: impl Fn() -> Result<(), CallError>) -> Result<(), CallError> {
+        loop {
+            match plug() {
+                Err(CallError::Libvirt(error))
+                    if COLLISIONS.iter().any(|text| error.message().contains(text))
+                        && Instant::now() + AGAIN < self.deadline =>
+                {
+                    std::thread::sleep(AGAIN);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// The sides that there are, in the order in which they are changed.

@@ -55,6 +55,7 @@ pub(super) fn attach(target: &Target<'_>, nic: &NicSpec) -> Result<(), CallError
     target.refuse_unpluggable()?;
     let spec = build::NicSpec {
         source: plan::nic_source(target.connection, &nic.source)?,
+        alias: Some(format!("ua-nic-{}", mac.replace(':', ""))),
         mac: Some(mac),
         model: nic.model.clone().unwrap_or_else(|| "virtio".into()),
     };

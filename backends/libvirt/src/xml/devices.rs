@@ -75,6 +75,10 @@ pub struct InterfaceXml {
     pub virtualport: Option<String>,
     /// MTU.
     pub mtu: Option<u32>,
+    /// Limits of what the guest receives: average and peak in KiB a second, burst in KiB; 0 is not stated.
+    pub inbound: Option<[u64; 3]>,
+    /// Limits of what the guest sends.
+    pub outbound: Option<[u64; 3]>,
 }
 
 /// One graphics server.
@@ -262,8 +266,18 @@ impl InterfaceXml {
                 .unwrap_or_default(),
             virtualport: owned(interface.get("virtualport"), "type"),
             mtu: interface.get("mtu").and_then(|m| number(m, "size")),
+            inbound: limits(interface, "inbound"),
+            outbound: limits(interface, "outbound"),
         }
     }
+}
+
+/// The limits of one direction, if it has any.
+fn limits(interface: &Element, direction: &str) -> Option<[u64; 3]> {
+    let limits = interface.at(&["bandwidth", direction])?;
+    let average = number(limits, "average").filter(|average| *average > 0)?;
+    let stated = |name| number(limits, name).unwrap_or(0);
+    Some([average, stated("peak"), stated("burst")])
 }
 
 /// `0x0a` and `10` are the same place: one spelling.

@@ -363,6 +363,8 @@ impl DomainDocument {
             }
         }
         if let Some(new) = &new_mac {
+            // Our name for it is made of its address, which another may have next.
+            nic.remove_where(|e| e.name == "alias");
             nic.upsert("mac", &[], |e| e.set("address", new.as_str()));
         }
         if let Some(model) = model {

@@ -62,6 +62,8 @@ pub struct NicSpec {
     pub mac: Option<String>,
     /// Model: `virtio e1000 …`.
     pub model: String,
+    /// A name of our own for the device (libvirt requires `ua-` in front), so that it cannot be there twice.
+    pub alias: Option<String>,
 }
 
 /// A graphics server of a new domain.
@@ -188,6 +190,11 @@ pub fn nic_element(nic: &NicSpec) -> Element {
         )
         .child_opt(source)
         .child(Element::new("model").with("type", nic.model.as_str()))
+        .child_opt(
+            nic.alias
+                .as_ref()
+                .map(|alias| Element::new("alias").with("name", alias.as_str())),
+        )
 }
 
 /// A `<graphics>`.

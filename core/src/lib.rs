@@ -19,6 +19,7 @@ pub mod frontend;
 pub mod inventory;
 pub mod jobs;
 pub mod layers;
+pub mod mailbox;
 pub mod model;
 pub mod outbound;
 pub mod query;

@@ -83,6 +83,10 @@ pub enum RecordKind {
     EndedCall,
     /// Web hooks that are due, by job id.
     Hook,
+    /// The newest report of each kind that a host's agent has sent, by `serial number/kind`.
+    AgentReport,
+    /// Tasks for agents, waiting, handed out and ended, by `serial number/id`.
+    AgentTask,
 }
 
 /// A stored record.

@@ -8,6 +8,7 @@ mod hooks;
 mod jobs;
 mod leases;
 mod lines;
+mod mailbox;
 mod records;
 mod redis_server;
 
@@ -305,6 +306,16 @@ macro_rules! suite_for {
                 the_same_request_is_the_same_call_and_another_one_a_conflict,
                 who_had_no_session_takes_nobodys_id,
                 what_a_call_leaves_has_its_hook_and_its_end,
+            }
+            mailbox {
+                a_task_is_handed_out_once_and_its_end_is_heard_elsewhere,
+                racing_polls_share_the_tasks,
+                kinds_come_in_their_turn_with_ids_of_one_row,
+                a_child_waits_for_its_father_and_fails_with_it,
+                what_nobody_fetches_expires_and_what_is_not_reported_is_lost,
+                who_stops_waiting_takes_back_what_was_not_fetched,
+                only_what_was_given_to_a_host_is_believed_of_it,
+                tasks_and_reports_outlive_a_crash,
             }
             crash {
                 nothing_acknowledged_is_lost,

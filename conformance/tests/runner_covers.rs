@@ -19,7 +19,7 @@ use babelvisor_schemas::{Dialect, contract};
 const MOST: [(Dialect, usize); 5] = [
     (Dialect::GuestRest, 0),
     (Dialect::V1Compute, 98),
-    (Dialect::Zstack, 415),
+    (Dialect::Zstack, 33),
     (Dialect::PveOpen, 0),
     (Dialect::KvmTaskFeed, 88),
 ];

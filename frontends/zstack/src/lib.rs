@@ -4,13 +4,14 @@
 //! ```text
 //! answer ─▶ operations   which one: by address, or by the key of the body
 //!             ├─▶ session    login, logout; who calls
-//!             ├─▶ decode     wrapper, tags, query in the documented form, judged by the contract
+//!             ├─▶ decode     wrapper, tags, query in the documented form, judged by the contract: a call
 //!             ├─▶ synchronous: the family's function ─▶ 200
 //!             └─▶ asynchronous: jobs ─▶ 202 with a location; the family's function begins a job of the core
 //! poll   ─▶ jobs         202, 200 with what the family tells of the job, 503 with its error
 //! ```
 //! Codes, texts and schemas are data of `babelvisor-schemas`. A family of operations has a table of its own.
 
+mod call;
 mod dates;
 mod decode;
 mod encode;

@@ -44,9 +44,7 @@ pub(super) async fn attach(zstack: &Zstack, call: &Call) -> Result<Started, Erro
 /// `DetachL3NetworkFromVm`.
 pub(super) async fn detach(zstack: &Zstack, call: &Call) -> Result<Started, Error> {
     let (vm, nic) = zstack.nic(call, "vmNicUuid")?;
-    let change = VmChange::DetachNic {
-        mac: nic.mac.clone(),
-    };
+    let change = VmChange::DetachNic { mac: nic.mac.clone() };
     let started = super::change(zstack, call, vm.id, vec![change]).await?;
     let mut others = vm.facts.iter().flat_map(|facts| &facts.nics);
     if let Some(network) = nic.network

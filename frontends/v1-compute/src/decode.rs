@@ -155,21 +155,11 @@ impl Params {
     /// All of them as a type of ours.
     ///
     /// # Errors
-    /// 10001, naming what does not fit.
+    /// 10001 for what the schema let through and the type does not take.
     pub(crate) fn typed<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Fault> {
         serde_json::from_value(Value::Object(self.0.clone()))
-            .map_err(|error| Fault::parameter(unquoted(&error)))
-    }
-}
-
-/// What serde says without the values that it repeats.
-fn unquoted(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(": ") {
-        Some(("missing field" | "invalid type" | "invalid value", _)) | None => {
-            "the body does not have the documented form".to_owned()
-        }
-        Some(_) => "a parameter does not have the documented form".to_owned(),
+            // What serde says repeats values of the request.
+            .map_err(|_| Fault::parameter("the body does not have the documented form"))
     }
 }
 

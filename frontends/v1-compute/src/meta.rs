@@ -21,6 +21,7 @@ pub(crate) const ROWS: &[Row] = &[
     row!("compute.meta_set", meta_set),
     row!("compute.cpu_reserve", cpu_reserve),
     row!("compute.memory_reserve", memory_reserve),
+    row!("compute.vgpu_set", vgpu_set),
     row!("compute.volume_related_set", volume_related_set),
 ];
 
@@ -158,6 +159,26 @@ impl V1Compute {
         off(&vm, "memory is reserved only while the machine is off")?;
         self.note(call, &identifier, more::MEMORY_RESERVE, "memory_reserve_enable")
             .await
+    }
+
+    /// `compute.vgpu_set`: image compression and streaming of the display, recorded. It has nothing to do with GPUs.
+    pub(crate) async fn vgpu_set(&self, call: &mut Call<'_>) -> Result<Data, Fault> {
+        let identifier = ComputeIdentifier::of(&call.params);
+        let vm = self.machine(&call.caller, &identifier, false).await?;
+        off(&vm, "the display is set up only while the machine is off")?;
+        let fields = [("compression", more::COMPRESSION), ("mode", more::STREAMING)];
+        let said: Vec<(&str, String)> = fields
+            .into_iter()
+            .map(|(field, name)| (name, call.params.text(field).to_owned()))
+            .filter(|(_, word)| !word.is_empty())
+            .collect();
+        self.record(call, &identifier, |record| {
+            for (name, word) in &said {
+                record.settings.insert((*name).to_owned(), word.clone());
+            }
+        })
+        .await?;
+        Ok(Data::empty())
     }
 
     async fn note(

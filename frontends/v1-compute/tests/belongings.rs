@@ -355,3 +355,39 @@ async fn no_pictures_of_crashes_are_kept() {
         .await
         .bad(22001);
 }
+
+#[tokio::test]
+async fn the_displays_words_are_recorded_while_the_machine_is_off() {
+    let site = Site::open().await;
+    let machine = site.foreign("guest").await;
+    let body = with(&machine, json!({"compression": "glz", "mode": "filter"}));
+    site.post("/v1/compute/vgpu/set", &body).await.bad(22003);
+    site.post("/v1/compute/shutoff", &identity(&machine)).await.good();
+    site.settled(&machine).await;
+    let answer = site.post("/v1/compute/vgpu/set", &body).await;
+    assert!(
+        answer
+            .header("babelvisor-warning")
+            .is_some_and(|text| text.contains("compression"))
+    );
+    answer.good();
+    site.post("/v1/compute/vgpu/set", &with(&machine, json!({"mode": "all"})))
+        .await
+        .good();
+    let shown = site
+        .get(&format!(
+            "/v1/compute/inspect?cluster_uuid&tenant&compute_uuid={machine}"
+        ))
+        .await
+        .good();
+    assert_eq!(
+        (&shown["compression_mode"], &shown["streaming_mode"]),
+        (&json!("glz"), &json!("all"))
+    );
+    site.post(
+        "/v1/compute/vgpu/set",
+        &with(&machine, json!({"mode": "sometimes"})),
+    )
+    .await
+    .bad(10001);
+}

@@ -34,9 +34,9 @@ pub(super) fn cpu(
     }
     if target.live {
         let running = target.xml(Side::Live)?;
-        if current > running.max_vcpus {
+        if max != running.max_vcpus {
             return Err(target.illegal(&format!(
-                "{current} vCPUs are more than the {} that the running VM can reach",
+                "the running VM can reach {} vCPUs, which only changes while it is off",
                 running.max_vcpus
             )));
         }
@@ -89,7 +89,14 @@ pub(super) fn memory(target: &Target<'_>, current: u64, max: u64) -> Result<(), 
         document.set_memory(current, max)?;
     }
     if target.live {
-        let before = target.xml(Side::Live)?.current_memory;
+        let running = target.xml(Side::Live)?;
+        if kib(max) != kib(running.memory) {
+            return Err(target.illegal(&format!(
+                "the running VM can reach {} bytes of memory, which only changes while it is off",
+                running.memory
+            )));
+        }
+        let before = running.current_memory;
         if before.abs_diff(current) >= NEAR || target.driver == Driver::Test {
             target
                 .domain

@@ -1,7 +1,8 @@
 //! Definitions with everything that a spec can ask for, and memory that is saved and restored.
 
 use babelvisor_core::model::{
-    BootDevice, DiskAttachment, GraphicsKind, MediumKind, MediumSpec, NicSpec, VideoAdapter, VmChange, VmSpec,
+    BootDevice, DiskAttachment, GraphicsKind, MediumKind, MediumSpec, NicSpec, StaticAddress, VideoAdapter,
+    VmChange, VmSpec,
 };
 
 use super::*;
@@ -218,4 +219,60 @@ async fn a_guest_is_saved_and_goes_on_where_it_was() {
     lv.undefine(&call(30), &vm_ref(vm)).await.unwrap();
     assert!(lv.get(&call(20), &vm_ref(vm)).await.unwrap().is_none());
     lv.delete_volume(&call(30), POOL, &root.name).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_seed_knows_the_interfaces_that_the_vm_is_given() {
+    let lv = on_qemu();
+    let vm = VmId::random();
+    let job = call(60);
+    let mut plan = spec("addressed", vec![], nic());
+    plan.nics.push(NicSpec {
+        source: NicSource::User,
+        mac: Some("52:54:00:99:00:02".into()),
+        model: None,
+    });
+    let setup = GuestSetup {
+        hostname: "addressed".into(),
+        user_data: Some(job.keyring.seal(&Secret::new("#!/bin/sh\ntrue\n")).unwrap()),
+        addresses: vec![StaticAddress {
+            nic: 0,
+            address: "10.9.8.7".parse().unwrap(),
+            prefix: 24,
+            gateway: Some("10.9.8.1".parse().unwrap()),
+        }],
+        ..GuestSetup::default()
+    };
+    plan.guest = Some(setup.clone());
+    let name = format!("{vm}-seed.img");
+    let seed = lv.create_seed(&job, vm, POOL, &name, &setup).await.unwrap();
+    let made = lv.define(&job, vm, &plan, &[], Some(&seed)).await.unwrap();
+    let content = std::fs::read(libvirtd().pool_dir().join(&name)).unwrap();
+    let content = String::from_utf8_lossy(&content);
+    for text in [
+        made.nics[0].mac.as_str(),
+        "52:54:00:99:00:02",
+        "10.9.8.7/24",
+        "10.9.8.1",
+        "#cloud-config-archive",
+        "#!/bin/sh",
+    ] {
+        assert!(content.contains(text), "{text} is not in the seed");
+    }
+    // A medium that is asked for goes elsewhere: the seed stays where it is, unless it is named.
+    let eject = VmChange::EjectMedium {
+        kind: MediumKind::Cdrom,
+        target: None,
+    };
+    lv.change(&call(30), &vm_ref(vm), &eject).await.unwrap();
+    let kept = facts(&lv, vm).await;
+    assert_eq!(kept.removable[0].source.as_deref(), Some(seed.native.as_str()));
+    let named = VmChange::EjectMedium {
+        kind: MediumKind::Cdrom,
+        target: Some(kept.removable[0].target.clone()),
+    };
+    lv.change(&call(30), &vm_ref(vm), &named).await.unwrap();
+    assert_eq!(facts(&lv, vm).await.removable[0].source, None);
+    lv.undefine(&call(30), &vm_ref(vm)).await.unwrap();
+    lv.delete_volume(&call(30), POOL, &name).await.unwrap();
 }

@@ -1,5 +1,7 @@
 //! Deletion: for good, or into the recycle bin.
 
+use std::time::{Duration, Instant};
+
 use babelvisor_core::command::{Command, DeleteVm, TrashVm};
 use babelvisor_core::model::{Caller, Role, Vm};
 use babelvisor_core::{Error, ErrorKind, state};
@@ -12,6 +14,9 @@ use crate::V1Compute;
 use crate::call::{Call, ComputeIdentifier};
 use crate::encode::Data;
 use crate::error::Fault;
+
+/// How long the hypervisor's word that a machine is gone may take.
+const SHORTLY: Duration = Duration::from_secs(1);
 
 /// What a deletion asks for; both are off unless sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +97,21 @@ impl V1Compute {
 }
 
 impl V1Compute {
+    /// Whether the hypervisor no longer has a machine that it had. Its word may come a moment after the job's end.
     async fn gone(&self, caller: &Caller, vm: &Vm) -> bool {
-        let look = self.core.vm(caller, vm.id).await;
-        look.is_err_and(|error| error.kind == ErrorKind::NotFound)
+        if vm.facts.is_none() {
+            return false;
+        }
+        let until = Instant::now() + SHORTLY;
+        loop {
+            match self.core.vm(caller, vm.id).await {
+                Ok(seen) if seen.facts.is_some() && Instant::now() < until => {
+                    tokio::time::sleep(SHORTLY / 20).await;
+                }
+                Ok(seen) => return seen.facts.is_none(),
+                Err(error) => return error.kind == ErrorKind::NotFound,
+            }
+        }
     }
 }
 

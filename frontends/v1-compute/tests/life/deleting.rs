@@ -1,5 +1,8 @@
 //! Deletion for good and into the recycle bin.
 
+use babelvisor_core::ErrorKind;
+use babelvisor_core::capability::Capability;
+use babelvisor_memory::Fault;
 use serde_json::json;
 
 use crate::support::{ADMIN, Site, USER, eventually};
@@ -64,4 +67,22 @@ async fn several_machines_are_deleted_each_on_its_own() {
     assert_eq!((&data["success"], &data["fail"]), (&json!(1), &json!(1)));
     assert_eq!(data["results"][0]["data"]["compute_uuid"], on);
     eventually("the other is in the bin", || site.vm(&off).record.trashed_at).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_cannot_be_removed_stays_behind_and_that_is_no_error() {
+    let site = Site::closed().await;
+    let admin = site.client(ADMIN).await;
+    let uuid = admin.machine("web").await;
+    let before = site.control.volumes().len();
+    let fault = Fault::new(Capability::VolumeDelete, ErrorKind::Unsupported).times(99);
+    site.control.inject_fault(fault);
+    let body = with(&uuid, json!({"real_delete": true, "is_delete_volumes": true}));
+    let answer = admin.post(REAL, &body).await;
+    if site.control.vms().is_empty() {
+        answer.good();
+        assert_eq!(site.control.volumes().len(), before);
+    } else {
+        panic!("the machine is still there: {}", answer.body);
+    }
 }

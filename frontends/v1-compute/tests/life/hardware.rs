@@ -232,6 +232,36 @@ async fn video_devices_are_added_changed_and_removed_while_it_is_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compression_and_streaming_are_recorded_while_it_is_off() {
+    let site = Site::open().await;
+    let uuid = site.machine("web").await;
+    call(
+        &site,
+        "vgpu/set",
+        &uuid,
+        json!({"compression": "lz4", "mode": "filter"}),
+    )
+    .await
+    .good();
+    call(&site, "vgpu/set", &uuid, json!({"mode": "all"}))
+        .await
+        .good();
+    let shown = site.inspect(&uuid).await;
+    assert_eq!(
+        (&shown["compression_mode"], &shown["streaming_mode"]),
+        (&json!("lz4"), &json!("all")),
+        "what is not sent stays"
+    );
+    call(&site, "vgpu/set", &uuid, json!({"mode": "sometimes"}))
+        .await
+        .bad(10001);
+    site.post("/v1/compute/start", &named(&uuid)).await.good();
+    call(&site, "vgpu/set", &uuid, json!({"mode": "off"}))
+        .await
+        .bad(22003);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn discs_come_and_go_and_the_drive_stays() {
     let site = Site::open().await;
     let uuid = site.running("web").await;

@@ -125,8 +125,11 @@ fn matching<'w>(
             found.extend(rows.take(wanted));
         }
         Rows::OfVms { of, beside } => {
+            let numbers = narrowed(world, resource, group);
+            // What belongs to no machine fulfils no condition on one.
+            let beside = beside.filter(|_| numbers.is_none() || group.tests.iter().any(is_own));
             let mut parts = Vec::new();
-            for vm in vms(world, narrowed(world, resource, group)) {
+            for vm in vms(world, numbers) {
                 parts.clear();
                 of(world, vm, &mut parts);
                 found.extend(parts.drain(..).filter(|row| fulfils(world, *row, group)));
@@ -144,6 +147,11 @@ fn matching<'w>(
         }
     }
     found
+}
+
+/// Whether a condition with an index is on the part itself rather than on its machine.
+fn is_own(test: &Test) -> bool {
+    matches!(test.what, What::Field(field) if field.key == Some(Key::Volume))
 }
 
 /// The rows of a condition `uuid = …`, where they are found directly.

@@ -37,13 +37,18 @@ impl<'w> VolumeRow<'w> {
             Row::Volume(volume) if volume.record.is_some_and(|known| known.id == record.id) => Some(volume),
             _ => None,
         });
-        attached.unwrap_or(Self {
+        attached.unwrap_or(Self::alone(record))
+    }
+
+    /// The volume of a record, as nobody's.
+    fn alone(record: &'w VolumeRecord) -> Self {
+        Self {
             vm: None,
             disk: None,
             root: false,
             device: 0,
             record: Some(record),
-        })
+        }
     }
 
     /// Its id: its record's, else computed from where it lies.
@@ -78,10 +83,10 @@ pub(crate) static VOLUME: Resource = Resource {
     fields: FIELDS,
     relations: RELATIONS,
     rows: Rows::OfVms {
-        of: |world, vm, rows| rows.extend(volumes(world, vm)),
-        beside: Some(detached),
+        of: |world, vm, rows| rows.extend(volumes(world, vm).into_iter().filter(|row| !is_shared(*row))),
+        beside: Some(beside),
     },
-    by_uuid: None,
+    by_uuid: Some(by_uuid),
 };
 
 static FIELDS: &[Field] = &[
@@ -288,22 +293,37 @@ pub(super) fn volumes<'w>(world: &World<'w>, vm: &'w Vm) -> Vec<Row<'w>> {
     rows.collect()
 }
 
-/// Volumes that no machine has.
-fn detached<'w>(world: &World<'w>) -> Vec<Row<'w>> {
+/// Whether several machines may have it: such a volume is nobody's, and shown once.
+fn is_shared(row: Row<'_>) -> bool {
+    matches!(row, Row::Volume(volume) if volume.record.is_some_and(|record| record.shareable))
+}
+
+/// Volumes that no machine has for itself.
+fn beside<'w>(world: &World<'w>) -> Vec<Row<'w>> {
     let records = world.now.entries.volumes.values().filter(|record| {
         let attached = Value::Uuid(record.id.uuid());
-        world.index.find(world.now, Key::Volume, &[attached]).is_empty()
+        record.shareable || world.index.find(world.now, Key::Volume, &[attached]).is_empty()
     });
-    let rows = records.map(|record| {
-        Row::Volume(VolumeRow {
-            vm: None,
-            disk: None,
-            root: false,
-            device: 0,
-            record: Some(record),
-        })
-    });
+    let rows = records.map(|record| Row::Volume(VolumeRow::alone(record)));
     rows.filter(|row| super::sees(world, *row)).collect()
+}
+
+/// The volume with this id, with or without a record.
+fn by_uuid<'w>(world: &World<'w>, id: uuid::Uuid) -> Option<Row<'w>> {
+    if let Some(record) = world.now.entries.volumes.get(&VolumeId(id)) {
+        return Some(Row::Volume(if record.shareable {
+            VolumeRow::alone(record)
+        } else {
+            VolumeRow::of_record(world, record)
+        }));
+    }
+    let holders = world.index.find(world.now, Key::Volume, &[Value::Uuid(id)]);
+    let holders = union(holders).into_iter();
+    let holders = holders.filter_map(|number| Index::vm(world.now, number));
+    holders.flat_map(|vm| volumes(world, vm)).find(|row| match row {
+        Row::Volume(volume) => volume.id(world).0 == id,
+        _ => false,
+    })
 }
 
 fn name<'w>(volume: VolumeRow<'w>) -> Value<'w> {

@@ -119,7 +119,8 @@ async fn on_libvirt(which: Which, dialect: Dialect) {
     assert_eq!(
         leftovers(&setup, &gateway),
         before,
-        "what the scenarios made is gone"
+        "what the scenarios made is gone\n{}",
+        gateway.log()
     );
     if !short {
         ledger::settle(&setup, dialect, &[report]);

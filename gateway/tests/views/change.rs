@@ -49,6 +49,8 @@ const CHANGES: &[(Dialect, &str)] = &[
     (Dialect::Zstack, "RecoverVmInstance"),
     (Dialect::Zstack, "ExpungeVmInstance"),
     (Dialect::Zstack, "ChangeInstanceOffering"),
+    (Dialect::Zstack, "CloneVmInstance"),
+    (Dialect::Zstack, "UpdateVmNicMac"),
     (Dialect::V1Compute, "compute.unified_create"),
     (Dialect::V1Compute, "compute.start"),
     (Dialect::V1Compute, "compute.shutoff"),
@@ -279,6 +281,27 @@ impl Walker {
                     actions,
                     json!({"changeInstanceOffering": {"instanceOfferingUuid": offering}}),
                 )
+            }
+            "CloneVmInstance" => {
+                let names = [format!("clone-{}", chance.below(100_000))];
+                (
+                    "PUT",
+                    actions,
+                    json!({"cloneVmInstance": {"names": names, "strategy": "JustCreate"}}),
+                )
+            }
+            "UpdateVmNicMac" => {
+                let query = format!(
+                    "/zstack/v1/vm-instances/nics?q=vmInstanceUuid={}",
+                    vm.id.0.simple()
+                );
+                let nics = self.ask(Dialect::Zstack, "GET", &query, None).await;
+                let Some(nic) = nics.body["inventories"][0]["uuid"].as_str() else {
+                    return false;
+                };
+                let mac = format!("fa:00:00:00:00:{:02x}", chance.below(256));
+                let path = format!("/zstack/v1/vm-instances/nics/{nic}/actions");
+                ("PUT", path, json!({"updateVmNicMac": {"mac": mac}}))
             }
             "DestroyVmInstance" => ("DELETE", format!("{path}?deleteMode=Permissive"), Value::Null),
             "RecoverVmInstance" => ("PUT", actions, json!({"recoverVmInstance": {}})),

@@ -1,4 +1,4 @@
-//! Hosts with their display ports, pools, and the topology that is made of them.
+//! Hosts, display ports, pools, and the topology that is made of them.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,6 @@ pub(crate) struct HostSlot {
     pub(crate) guests: usize,
     /// Memory of guests that are up.
     pub(crate) used: u64,
-    pub(crate) ports: Ports,
 }
 
 pub(crate) struct Pool {
@@ -21,7 +20,7 @@ pub(crate) struct Pool {
     pub(crate) used: u64,
 }
 
-/// A host's display ports; the lowest free one is given out.
+/// The display ports; the lowest free one is given out. All hosts have the same address, so they share them.
 pub(crate) struct Ports {
     returned: BTreeSet<u16>,
     next: Option<u16>,
@@ -120,7 +119,6 @@ pub(crate) fn host(id: &BackendId, config: &MemoryConfig, number: u32) -> HostSl
         },
         guests: 0,
         used: 0,
-        ports: Ports::new(),
     }
 }
 

@@ -44,16 +44,9 @@ impl World {
         there.guests += 1;
         let facts = Arc::make_mut(&mut guest.facts);
         facts.host = to;
-        let old: Vec<u16> = facts.graphics.iter().filter_map(|display| display.port).collect();
-        for display in &mut facts.graphics {
-            display.port = there.ports.take();
-        }
         if let Some(here) = self.hosts.iter_mut().find(|slot| slot.host.id == from) {
             here.used = here.used.saturating_sub(memory);
             here.guests = here.guests.saturating_sub(1);
-            for port in old {
-                here.ports.give_back(port);
-            }
         }
         self.commit(vm);
         self.publish(Event::Topology);

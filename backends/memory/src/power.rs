@@ -165,9 +165,9 @@ impl World {
         };
         for display in &mut facts.graphics {
             if after {
-                display.port = slot.ports.take();
+                display.port = self.ports.take();
             } else if let Some(port) = display.port.take() {
-                slot.ports.give_back(port);
+                self.ports.give_back(port);
             }
         }
         slot.used = if after {

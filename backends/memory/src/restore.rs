@@ -52,7 +52,7 @@ impl World {
         let facts = stored.facts;
         if let Some(slot) = self.hosts.iter_mut().find(|slot| slot.host.id == facts.host) {
             for port in facts.graphics.iter().filter_map(|display| display.port) {
-                slot.ports.keep(port);
+                self.ports.keep(port);
             }
             if is_up(facts.power) {
                 slot.used = slot.used.saturating_add(facts.memory.current);

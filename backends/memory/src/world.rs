@@ -18,7 +18,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::config::MemoryConfig;
 use crate::convert::{Plan, native_key};
 use crate::error;
-use crate::hosts::{HostSlot, Pool, host};
+use crate::hosts::{HostSlot, Pool, Ports, host};
 use crate::restore::{stored_guest, stored_volume};
 use crate::snapshots::Snapshots;
 use crate::state_file::{Line, StateFile};
@@ -120,6 +120,7 @@ pub(crate) struct World {
     names: HashMap<String, VmId>,
     pub(crate) disks: BTreeMap<String, Disk>,
     pub(crate) leases: HashSet<Ipv4Addr>,
+    pub(crate) ports: Ports,
     /// Whether guests report addresses at all.
     pub(crate) reports_addresses: bool,
     file: Option<StateFile>,
@@ -164,6 +165,7 @@ impl World {
             names: HashMap::new(),
             disks: BTreeMap::new(),
             leases: HashSet::new(),
+            ports: Ports::new(),
             reports_addresses,
             file: None,
             broken: None,

@@ -10,9 +10,11 @@ use babelvisor_core::Result;
 use babelvisor_core::backend::Backend;
 use babelvisor_core::capability::Capability;
 use babelvisor_core::model::{BackendId, NicSource, VolumeFormat};
-use babelvisor_memory::{Delay, ImageConfig, MemoryBackend, MemoryConfig, Method, PoolConfig, Target};
+use babelvisor_memory::{
+    Delay, HostsConfig, ImageConfig, MemoryBackend, MemoryConfig, Method, PoolConfig, Target,
+};
 
-/// Ten foreign VMs, and a pool with an image in it.
+/// Two hosts with ten foreign VMs, and a pool with an image in it.
 fn world() -> MemoryConfig {
     MemoryConfig {
         vms: 10,
@@ -26,6 +28,10 @@ fn world() -> MemoryConfig {
             pool: None,
             format: VolumeFormat::Qcow2,
         }],
+        hosts: HostsConfig {
+            count: 2,
+            ..HostsConfig::default()
+        },
         ..MemoryConfig::default()
     }
 }

@@ -47,6 +47,16 @@ pub(crate) async fn retell(sound: &Arc<MemoryBackend>, fault: Fault, out: mpsc::
                     told.push(BackendEvent::Changed(facts));
                 }
             }
+            (Fault::LosesChanges, BackendEvent::Resync(all)) => {
+                before.extend(all.iter().map(|facts| (facts.id, facts.clone())));
+                told.push(BackendEvent::Resync(all));
+            }
+            (Fault::LosesChanges, BackendEvent::Changed(facts)) => {
+                let was = before.insert(facts.id, VmFacts::clone(&facts));
+                if was.is_none_or(|was| was.power != facts.power) {
+                    told.push(BackendEvent::Changed(facts));
+                }
+            }
             (Fault::OldAfterNew, BackendEvent::Changed(facts)) => {
                 let old = before.insert(facts.id, VmFacts::clone(&facts));
                 told.push(BackendEvent::Changed(facts));

@@ -157,6 +157,159 @@ faults! {
     WatchEndsEarly => "events::each_change_is_told",
     /// The topology is never told.
     NoTopology => "events::topology_is_told",
+
+    /// Says that vCPUs are set, and does nothing.
+    ChangeIsLost => "settings::vcpus_are_as_set",
+    /// Sets the vCPUs in use and forgets their maximum.
+    ChangeIsHalf => "settings::vcpus_are_as_set",
+    /// Sets the topology and forgets it.
+    TopologyIsForgotten => "settings::vcpus_are_as_set",
+    /// What is impossible is done as far as it goes, which is nowhere.
+    ImpossibleIsSuccess => "settings::impossible_vcpus_change_nothing",
+    /// Another maximum of a running VM is taken, and lost.
+    HotMaximumIsSuccess => "settings::impossible_memory_changes_nothing",
+    /// The maximum of memory is what is in use.
+    MemoryHasNoReserve => "settings::memory_is_as_set",
+    /// Memory of a running VM stays as it is.
+    HotMemoryIsNothing => "settings::memory_of_a_running_vm_is_as_set",
+    /// Only the first device of a boot order counts.
+    BootOrderIsCut => "settings::boot_order_is_shown_back",
+    /// What starts with its host does so for ever.
+    AutostartStaysOn => "settings::autostart_is_shown_back",
+    /// Only the first video adapter counts.
+    OneVideoOnly => "settings::video_is_replaced",
+    /// Takes other video adapters while the VM runs, and loses them.
+    HotVideoIsSuccess => "settings::video_is_replaced",
+    /// A volume that is plugged in already is refused.
+    AttachTwiceIsRefused => "disk::is_plugged_in_once",
+    /// A volume that is plugged in already is plugged in once more.
+    AttachTwiceIsTwo => "disk::is_plugged_in_once",
+    /// Disks can be written, whatever was asked for.
+    AttachIsWritable => "disk::is_plugged_in_once",
+    /// What is plugged in while the VM runs is gone at its next stop.
+    HotAttachIsForgotten => "disk::is_plugged_in_once",
+    /// A volume that another VM has is plugged in all the same.
+    AttachTakesAnothers => "disk::in_use_elsewhere_is_refused",
+    /// Unplugging an absent disk is an error.
+    DetachAbsentIsNotFound => "disk::is_unplugged_and_its_volume_stays",
+    /// Unplugging a disk deletes its volume.
+    DetachTakesTheVolume => "disk::is_unplugged_and_its_volume_stays",
+    /// A running guest keeps its disks.
+    HotDetachIsNothing => "disk::a_running_guest_lets_go_of_it",
+    /// Limits of disks are not shown.
+    QosIsHidden => "disk::limits_are_shown_and_replaced",
+    /// New limits of a disk are added to the old ones.
+    QosIsMerged => "disk::limits_are_shown_and_replaced",
+    /// An interface that is plugged in already is refused.
+    NicTwiceIsRefused => "nic::is_plugged_in_once",
+    /// All interfaces have the same model.
+    NicIgnoresModel => "nic::is_plugged_in_once",
+    /// Unplugs the first interface, whichever was named.
+    NicDetachTakesAnother => "nic::is_unplugged",
+    /// A running guest keeps its interfaces.
+    HotNicDetachIsNothing => "nic::a_running_guest_lets_go_of_it",
+    /// An update sets what it leaves out to the usual.
+    NicUpdateForgets => "nic::an_update_keeps_what_it_leaves_out",
+    /// An update that was made already is refused.
+    NicUpdateTwiceIsRefused => "nic::an_update_keeps_what_it_leaves_out",
+    /// Only what the guest receives is limited.
+    NicQosIsOneWay => "nic::limits_are_shown_and_replaced",
+    /// Says that a drive is empty, and does nothing.
+    EjectIsNothing => "media::is_inserted_and_ejected",
+    /// A medium needs a drive that is there.
+    InsertMakesNoDrive => "media::a_drive_is_made_for_it",
+    /// A medium that does not exist is success.
+    GhostMediumIsSuccess => "media::impossible_ones_change_nothing",
+    /// A console password stays once there is one.
+    PasswordStays => "console::the_password_is_removed",
+    /// A change that is cut off keeps its lock.
+    ChangeLockOutlivesCut => "change::a_cut_off_one_is_made_once_at_the_second_try",
+    /// Says that a change ran out of time, and makes it all the same.
+    LateChange => "change::one_out_of_time_has_no_effect",
+    /// A VM that does not exist can be changed.
+    AbsentChangeIsSuccess => "change::one_of_an_absent_vm_is_not_found",
+    /// Changes of anything but power are not told.
+    LosesChanges => "change::is_told",
+    /// A guest that is off takes a password.
+    OffTakesPassword => "change::a_guest_takes_a_password",
+    /// A second try of a snapshot makes another.
+    SnapshotTwiceIsTwo => "snapshot::ten_tries_are_one_snapshot",
+    /// A second try of a snapshot is refused.
+    SnapshotTwiceIsRefused => "snapshot::ten_tries_are_one_snapshot",
+    /// All snapshots are said to be based on nothing.
+    SnapshotsAreOrphans => "snapshot::parents_are_told_and_come_first",
+    /// Children are listed before their parents.
+    SnapshotsBackwards => "snapshot::parents_are_told_and_come_first",
+    /// Going back does not change what the next snapshot is based on.
+    RevertForgetsPlace => "snapshot::parents_are_told_and_come_first",
+    /// Deleting a snapshot deletes what is based on it.
+    SnapshotDeleteTakesChildren => "snapshot::a_deleted_one_leaves_its_children",
+    /// Deleting an absent snapshot is an error.
+    SnapshotDeleteAbsentIsNotFound => "snapshot::a_deleted_one_leaves_its_children",
+    /// Says that it went back, and does nothing.
+    RevertIsNothing => "snapshot::one_without_memory_is_reverted_to_off",
+    /// Memory of snapshots is not used.
+    RevertLosesMemory => "snapshot::one_with_memory_goes_on",
+    /// The memory of a VM that is off is left out without a word.
+    NoMemoryIsSuccess => "snapshot::no_memory_of_a_vm_that_is_off",
+    /// Snapshots stay when their VM goes.
+    SnapshotsOutliveVm => "snapshot::they_go_with_their_vm",
+    /// Saving a VM is cutting its power.
+    SaveIsForceOff => "saved::start_goes_on_and_uses_it_up",
+    /// Saved memory is there for ever.
+    SavedIsKept => "saved::start_goes_on_and_uses_it_up",
+    /// Says that a VM goes on, and does nothing.
+    RestoreIsNothing => "saved::restore_goes_on_and_uses_it_up",
+    /// Saving a VM that is off is success.
+    SaveOffIsSuccess => "saved::what_is_not_running_is_not_saved",
+    /// Saved memory stays when its VM goes.
+    SavedOutlivesVm => "saved::it_goes_with_its_vm",
+    /// Volumes are not found.
+    LookIsBlind => "volume::is_found_as_it_was_made",
+    /// Volumes become as small as asked.
+    ResizeShrinks => "volume::grows_and_never_shrinks",
+    /// Says that a volume is larger, and does nothing.
+    ResizeIsNothing => "volume::grows_and_never_shrinks",
+    /// Volumes that a VM has stay as they are.
+    AttachedStaysSmall => "volume::an_attached_one_grows_for_its_vm",
+    /// Uploads are made larger.
+    UploadGrows => "volume::an_upload_keeps_its_size",
+    /// An upload over another job's volume is success.
+    UploadIsAnybodys => "volume::an_upload_keeps_its_size",
+    /// Streams that break off or are too short are taken.
+    UploadIsPadded => "volume::an_upload_of_another_size_leaves_nothing",
+    /// Refused uploads leave their volume.
+    UploadLeavesHalf => "volume::an_upload_of_another_size_leaves_nothing",
+    /// Says that a VM moved, and does nothing.
+    MoveIsNothing => "move::to_another_host_and_back",
+    /// A VM that is moved is paused.
+    MovePauses => "move::to_another_host_and_back",
+    /// Moving a VM to where it is is refused.
+    MoveToItselfIsRefused => "move::to_where_it_is_is_success",
+    /// A picture is none.
+    PictureIsText => "screen::of_a_running_vm_is_a_picture",
+    /// A VM that is off has a screen.
+    PictureWhileOff => "screen::of_a_vm_that_is_off_is_none",
+    /// Maxima are what is in use.
+    DefineForgetsReserves => "define::reserves_are_honoured",
+    /// Every VM boots from its disk.
+    DefineForgetsBoot => "define::boot_order_and_media_are_honoured",
+    /// Drives are empty.
+    DefineForgetsMedia => "define::boot_order_and_media_are_honoured",
+    /// Volumes that exist are left out.
+    DefineForgetsAttached => "define::volumes_that_exist_are_plugged_in",
+    /// Volumes that other VMs have are plugged in.
+    DefineTakesAnothers => "define::volumes_that_exist_are_plugged_in",
+    /// All interfaces have the usual model.
+    DefineForgetsModels => "define::models_and_buses_are_honoured",
+    /// All disks are on the usual bus.
+    DefineForgetsBuses => "define::models_and_buses_are_honoured",
+    /// VMs are wherever there is room.
+    DefineForgetsHost => "define::the_host_is_honoured",
+    /// Declares a change that it cannot make.
+    LyingChange => "declared::config.video",
+    /// Takes snapshots that it does not declare.
+    HiddenSnapshots => "undeclared::snapshot.create",
 }
 
 impl Fault {
@@ -166,8 +319,19 @@ impl Fault {
             &[Capability::PowerReset]
         } else if matches!(self, Self::LyingAddresses) {
             &[Capability::GuestAddresses]
+        } else if matches!(self, Self::LyingChange) {
+            &[Capability::ConfigVideo]
         } else {
             &[]
+        }
+    }
+
+    /// The checks that are run for it: one that changes a single device or volume cannot be seen elsewhere.
+    pub(crate) const fn shows_in(self) -> Option<&'static str> {
+        if self as usize >= Self::ChangeIsLost as usize {
+            Some(self.caught_by())
+        } else {
+            None
         }
     }
 

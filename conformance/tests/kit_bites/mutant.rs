@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use babelvisor_core::backend::{Backend, BackendEvent, CallContext, Console, VmRef};
+use babelvisor_core::backend::{
+    Backend, BackendEvent, ByteStream, CallContext, Console, MigrationTarget, VmRef,
+};
 use babelvisor_core::capability::{Capability, CapabilitySet, Support};
 use babelvisor_core::command::PowerAction;
 use babelvisor_core::model::{
-    BackendId, Firmware, GuestSetup, HostId, PowerState, Topology, VmFacts, VmId, VmSpec, Volume,
-    VolumeFormat, VolumeSource, VolumeSpec,
+    BackendId, Firmware, GuestSetup, HostId, PoolVolume, PowerState, Screenshot, SnapshotFacts, SnapshotSpec,
+    Topology, VmChange, VmFacts, VmId, VmSpec, Volume, VolumeSpec,
 };
 use babelvisor_core::secret::{Keyring, Secret};
 use babelvisor_core::{Error, ErrorKind, Result};
@@ -21,17 +23,19 @@ use tokio::sync::mpsc;
 
 use crate::events::retell;
 use crate::fault::Fault;
+use crate::hardware::Traces;
 
 pub(crate) struct Mutant {
-    inner: Arc<MemoryBackend>,
-    control: Control,
-    fault: Option<Fault>,
+    pub(crate) inner: Arc<MemoryBackend>,
+    pub(crate) control: Control,
+    pub(crate) fault: Option<Fault>,
     remembered: Mutex<BTreeMap<VmId, VmFacts>>,
     shown: Mutex<BTreeMap<VmId, String>>,
-    last_volume: Mutex<Option<(Instant, VolumeSpec)>>,
-    taken: AtomicUsize,
-    locked: AtomicBool,
+    pub(crate) last_volume: Mutex<Option<(Instant, VolumeSpec)>>,
+    pub(crate) taken: AtomicUsize,
+    pub(crate) locked: AtomicBool,
     listened: AtomicBool,
+    pub(crate) hardware: Mutex<Traces>,
 }
 
 impl Mutant {
@@ -46,15 +50,16 @@ impl Mutant {
             taken: AtomicUsize::new(0),
             locked: AtomicBool::new(false),
             listened: AtomicBool::new(false),
+            hardware: Mutex::default(),
         })
     }
 
-    fn is(&self, fault: Fault) -> bool {
+    pub(crate) fn is(&self, fault: Fault) -> bool {
         self.fault == Some(fault)
     }
 
     /// The call as it goes on.
-    fn on(&self, call: &CallContext) -> CallContext {
+    pub(crate) fn on(&self, call: &CallContext) -> CallContext {
         let mut call = call.clone();
         if self.is(Fault::IgnoresDeadline) {
             call.deadline = Instant::now() + Duration::from_secs(60);
@@ -63,7 +68,7 @@ impl Mutant {
     }
 
     /// Does `work` even if it is too late, and says that it was too late.
-    async fn late<T>(
+    pub(crate) async fn late<T>(
         &self,
         call: &CallContext,
         answer: Result<T>,
@@ -82,7 +87,7 @@ impl Mutant {
         }
     }
 
-    fn unhurried(call: &CallContext) -> CallContext {
+    pub(crate) fn unhurried(call: &CallContext) -> CallContext {
         CallContext {
             deadline: Instant::now() + Duration::from_secs(60),
             ..call.clone()
@@ -102,7 +107,7 @@ impl Mutant {
         if let Some(password) = self.shown.lock().unwrap().get(&facts.id) {
             facts.video.push(password.clone());
         }
-        facts
+        self.hardware_said(facts)
     }
 }
 
@@ -121,6 +126,10 @@ impl Backend for Mutant {
         Arc::new(CapabilitySet::build(|capability| match capability {
             Capability::PowerReset if self.is(Fault::LyingCapability) => Support::Native,
             Capability::GuestAddresses if self.is(Fault::LyingAddresses) => Support::Native,
+            Capability::ConfigVideo if self.is(Fault::LyingChange) => Support::Native,
+            Capability::SnapshotCreate if self.is(Fault::HiddenSnapshots) => {
+                Support::NotYet("no snapshots".to_owned())
+            }
             Capability::PowerReset if self.is(Fault::HiddenCapability) => {
                 Support::Impossible("no reset button".to_owned())
             }
@@ -186,96 +195,11 @@ impl Backend for Mutant {
     }
 
     async fn create_volume(&self, call: &CallContext, volume: &VolumeSpec) -> Result<Volume> {
-        let call = self.on(call);
-        let mut spec = volume.clone();
-        match self.fault {
-            Some(Fault::VolumeInKib) => spec.capacity /= 1024,
-            Some(Fault::VolumeInOneFormat) => spec.format = VolumeFormat::Qcow2,
-            Some(Fault::LayerIgnoresSize) if matches!(spec.source, VolumeSource::Layer { .. }) => {
-                spec.capacity = 0;
-            }
-            Some(Fault::NamesAreLaundered) => {
-                spec.name = spec
-                    .name
-                    .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
-                if spec.name.is_empty() {
-                    spec.name.push('-');
-                }
-            }
-            Some(Fault::VolumeTwiceIsRefused) if call.begun.is_some() => {
-                let there = self.control.volumes().iter().any(|known| known.name == spec.name);
-                if there {
-                    return Err(Error::new(ErrorKind::AlreadyExists, "it exists already"));
-                }
-            }
-            Some(Fault::VolumeTwiceIsTwo) if call.begun.is_some() => {
-                spec.name = format!("{}-{}", spec.name, VmId::random().simple());
-            }
-            Some(Fault::MixesUpCalls) => {
-                // What is meant for one call is read from a place that all calls share.
-                *self.last_volume.lock().unwrap() = Some((Instant::now(), spec.clone()));
-                tokio::task::yield_now().await;
-                if let Some((_, last)) = self.last_volume.lock().unwrap().clone() {
-                    spec.capacity = last.capacity.max(1);
-                }
-            }
-            Some(Fault::RoomIsLost) => {
-                let lost = 1_usize << 39;
-                if spec.capacity > 1 << 38 && self.taken.fetch_add(lost, Ordering::SeqCst) >= lost {
-                    return Err(Error::new(ErrorKind::NoResources, "the pool is full"));
-                }
-            }
-            _ => {}
-        }
-        let made = self.inner.create_volume(&call, &spec).await;
-        let late = Self::unhurried(&call);
-        let made = self
-            .late(&call, made, self.inner.create_volume(&late, &spec))
-            .await;
-        match made {
-            Ok(mut made) => {
-                if self.is(Fault::VolumeForgetsJob) {
-                    made.made_by = None;
-                }
-                Ok(made)
-            }
-            Err(error) if self.is(Fault::VolumeIsAnybodys) && error.kind == ErrorKind::AlreadyExists => {
-                let all = self.control.volumes();
-                all.into_iter()
-                    .find(|known| known.name == volume.name)
-                    .ok_or(error)
-            }
-            Err(mut error) => {
-                if self.is(Fault::AbsentPoolIsInternal) && error.kind == ErrorKind::NotFound {
-                    error.kind = ErrorKind::Internal;
-                }
-                if self.is(Fault::NoRoomIsInvalid) && error.kind == ErrorKind::NoResources {
-                    error.kind = ErrorKind::InvalidInput;
-                }
-                Err(error)
-            }
-        }
+        self.create_volume_wrongly(&self.on(call), volume).await
     }
 
     async fn delete_volume(&self, call: &CallContext, pool: &str, name: &str) -> Result<()> {
-        let call = self.on(call);
-        let volumes = self.control.volumes();
-        match self.fault {
-            Some(Fault::DeleteIsNothing) => return Ok(()),
-            Some(Fault::DeleteAbsentIsNotFound) if !volumes.iter().any(|known| known.name == name) => {
-                return Err(Error::not_found("volume", name));
-            }
-            Some(Fault::DeleteTakesAnothers) => {
-                for other in volumes.iter().filter(|other| other.name.starts_with(name)) {
-                    self.inner.delete_volume(&call, pool, &other.name).await?;
-                }
-            }
-            _ => {}
-        }
-        let done = self.inner.delete_volume(&call, pool, name).await;
-        let late = Self::unhurried(&call);
-        self.late(&call, done, self.inner.delete_volume(&late, pool, name))
-            .await
+        self.delete_volume_wrongly(&self.on(call), pool, name).await
     }
 
     async fn create_seed(
@@ -314,6 +238,7 @@ impl Backend for Mutant {
             Some(Fault::DisksReversed) => disks.reverse(),
             Some(Fault::FirmwareIgnored) => spec.firmware = Firmware::Bios,
             Some(Fault::SeedIsForgotten) => seed = None,
+            Some(fault) if fault.shows_in().is_some() => self.forget_wishes(fault, &mut spec),
             Some(Fault::DefineTwiceIsTwo) if call.begun.is_some() => {
                 let mut second = spec.clone();
                 second.name = format!("{}-{}", second.name, VmId::random().simple());
@@ -368,6 +293,7 @@ impl Backend for Mutant {
             }
             _ => {}
         }
+        self.remember_before_undefine(&call, vm).await;
         let done = self.inner.undefine(&call, vm).await;
         let late = Self::unhurried(&call);
         self.late(&call, done, self.inner.undefine(&late, vm)).await?;
@@ -418,6 +344,9 @@ impl Backend for Mutant {
                 }
             }
             (Some(Fault::UnknownIsSuccess), _) if now.is_none() => return Ok(()),
+            (Some(fault), _) if fault.shows_in().is_some() => {
+                return self.power_with_hardware(fault, &call, vm, action).await;
+            }
             (Some(Fault::Panics), PowerAction::Reboot) => {
                 // As a panic does, without a word on the terminal.
                 std::panic::resume_unwind(Box::new("a planted panic"))
@@ -474,5 +403,74 @@ impl Backend for Mutant {
             self.shown.lock().unwrap().insert(vm.id, shown);
         }
         Ok(())
+    }
+
+    async fn change(&self, call: &CallContext, vm: &VmRef, change: &VmChange) -> Result<()> {
+        self.change_wrongly(&self.on(call), vm, change).await
+    }
+
+    async fn volume(&self, call: &CallContext, place: &PoolVolume) -> Result<Option<Volume>> {
+        if self.is(Fault::LookIsBlind) {
+            return Ok(None);
+        }
+        self.inner.volume(&self.on(call), place).await
+    }
+
+    async fn resize_volume(
+        &self,
+        call: &CallContext,
+        place: &PoolVolume,
+        attached: Option<&VmRef>,
+        capacity: u64,
+    ) -> Result<Volume> {
+        self.resize_wrongly(&self.on(call), place, attached, capacity)
+            .await
+    }
+
+    async fn upload_volume(
+        &self,
+        call: &CallContext,
+        spec: &VolumeSpec,
+        bytes: ByteStream,
+    ) -> Result<Volume> {
+        self.upload_wrongly(&self.on(call), spec, bytes).await
+    }
+
+    async fn create_snapshot(
+        &self,
+        call: &CallContext,
+        vm: &VmRef,
+        snapshot: &SnapshotSpec,
+    ) -> Result<SnapshotFacts> {
+        self.snapshot_wrongly(&self.on(call), vm, snapshot).await
+    }
+
+    async fn revert_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        self.revert_wrongly(&self.on(call), vm, name).await
+    }
+
+    async fn delete_snapshot(&self, call: &CallContext, vm: &VmRef, name: &str) -> Result<()> {
+        self.delete_snapshot_wrongly(&self.on(call), vm, name).await
+    }
+
+    async fn snapshots(&self, call: &CallContext, vm: &VmRef) -> Result<Vec<SnapshotFacts>> {
+        self.snapshots_wrongly(&self.on(call), vm).await
+    }
+
+    async fn migrate(&self, call: &CallContext, vm: &VmRef, to: &MigrationTarget) -> Result<()> {
+        self.migrate_wrongly(&self.on(call), vm, to).await
+    }
+
+    async fn screenshot(&self, call: &CallContext, vm: &VmRef) -> Result<Screenshot> {
+        let answer = self.inner.screenshot(&self.on(call), vm).await;
+        let text = || Screenshot {
+            media_type: "image/png".to_owned(),
+            bytes: "a picture of a screen".into(),
+        };
+        match answer {
+            Ok(_) if self.is(Fault::PictureIsText) => Ok(text()),
+            Err(_) if self.is(Fault::PictureWhileOff) => Ok(text()),
+            answer => answer,
+        }
     }
 }

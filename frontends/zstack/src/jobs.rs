@@ -98,6 +98,8 @@ impl Zstack {
         let caller = match self.caller(token, &operation.id, &request).await {
             Ok(caller) => caller,
             Err(error) => {
+                // Whoever has not signed in does not make the gateway post anything anywhere.
+                options.hook = None;
                 self.fails(operation, &request, None, error, options).await?;
                 return Ok(reply);
             }

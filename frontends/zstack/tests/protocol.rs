@@ -360,6 +360,9 @@ async fn who_may_only_look_changes_nothing() {
     }
     let console = format!("{}/console-addresses", machine(&uuid));
     site.call_as(&viewer, "GET", &console, &Value::Null).await.good();
+    let password = format!("{}/console-passwords", machine(&uuid));
+    let refused = site.call_as(&viewer, "GET", &password, &Value::Null).await;
+    assert_eq!(refused.code(), "ID.1002", "a password is a way in");
 }
 
 #[tokio::test]
@@ -405,6 +408,24 @@ async fn a_web_hook_is_told_what_a_poll_would_answer() {
             polled.body
         );
         call["imageUuid"] = json!(ABSENT);
+    }
+}
+
+#[tokio::test]
+async fn who_has_not_signed_in_makes_the_gateway_post_nothing() {
+    use babelvisor_core::store::RecordKind;
+    let site = Site::new().await;
+    let store = site.core.registry().store();
+    let oauth = format!("OAuth {ABSENT}");
+    let mine = format!("OAuth {}", site.session);
+    for (authorization, due) in [(oauth, 0), (mine, 1)] {
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("x-web-hook", "http://127.0.0.1:9/hook"),
+        ];
+        let answer = site.send("DELETE", &machine(ABSENT), &headers, "").await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        assert_eq!(store.load(RecordKind::Hook).await.unwrap().len(), due);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The console: where it is, and its password.
 
-use babelvisor_core::Error;
-use babelvisor_core::model::{GraphicsKind, VmChange};
+use babelvisor_core::model::{GraphicsKind, Role, VmChange};
 use babelvisor_core::secret::Secret;
+use babelvisor_core::{Error, ErrorKind};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -61,6 +61,11 @@ pub(super) async fn delete_password(zstack: &Zstack, call: &Call) -> Result<Star
 /// `GetVmConsolePassword`, under both names that clients read; without a password there is no member.
 pub(super) async fn password(zstack: &Zstack, call: &Call) -> Result<Bytes, Error> {
     let vm = zstack.vm_in(call, "uuid").await?;
+    // A password is a way in, and whoever may only look has none.
+    if call.caller.role == Role::Viewer {
+        let text = "this account may only look: it is not shown passwords";
+        return Err(Error::new(ErrorKind::Forbidden, text));
+    }
     let Some(sealed) = &vm.record.console_password else {
         return Ok(encode::nothing());
     };

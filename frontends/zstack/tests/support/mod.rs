@@ -20,6 +20,7 @@ use babelvisor_core::layers::{Core, Policy};
 use babelvisor_core::model::{
     BackendId, Caller, DiskOffering, Flavor, Image, ImageKind, ImageLocation, Role, TenantId, VolumeFormat,
 };
+use babelvisor_core::outbound::{AllowList, Outbound, OutboundSettings};
 use babelvisor_core::registry::Registry;
 use babelvisor_core::registry::accounts::NewAccount;
 use babelvisor_core::secret::{Keyring, Secret};
@@ -157,7 +158,14 @@ impl Site {
             inventory.clone(),
             keyring.clone(),
             backends.clone(),
-            EngineSettings::default(),
+            EngineSettings {
+                // Nobody delivers here: what is due stays in the store.
+                outbound: Outbound::new(OutboundSettings {
+                    webhook: AllowList::parse(&["127.0.0.0/8"]).expect("a range"),
+                    ..OutboundSettings::default()
+                }),
+                ..EngineSettings::default()
+            },
         );
         let running = engine.start(changes);
         let core = Core::new(inventory, registry, engine, backends, keyring, Policy::default());

@@ -13,6 +13,7 @@
 mod eval;
 pub(crate) mod index;
 mod parse;
+mod pattern;
 mod plan;
 #[cfg(test)]
 mod reference;

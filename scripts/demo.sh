@@ -2,7 +2,7 @@
 # Shows the gateway's main job on this machine, and leaves it running; `make demo-stop` ends and removes all.
 #
 #   demo.sh      installs what is missing, builds, starts a private libvirtd and the gateway, then makes, reads, stops and
-#                deletes VMs across two dialects; every call is printed as a curl line that can be pasted
+#                deletes VMs across four dialects; every call is printed as a curl line that can be pasted
 #
 # DEMO_PORT and DEMO_ADMIN_PORT choose other ports than 8080 and 9080.
 set -euo pipefail
@@ -17,9 +17,13 @@ LIBVIRT=/tmp/babelvisor-demo-$(printf '%s' "$REPO" | cksum | cut -d' ' -f1)
 BASE=http://127.0.0.1:$PORT
 GUEST=$BASE/api
 PVE=$BASE/v1/pve/open
+ZSTACK=$BASE/zstack/v1
+COMPUTE=$BASE/v1/compute
 PASSWORD=Demo-tide-42
 ACCOUNT=A10000001
 TOKEN=
+SESSION=
+BEARER=
 
 head_line() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
@@ -29,9 +33,10 @@ ANSWER=
 show() {
     local method=$1 url=$2 body=${3:-} line='curl -sS' command=(curl -sS)
     if [ "$method" != GET ]; then line+=" -X $method"; command+=(-X "$method"); fi
-    if [[ $url == "$PVE"* ]]; then
-        line+=' -H "Finovy-Access-Token: $TOKEN"'
-        command+=(-H "Finovy-Access-Token: $TOKEN")
+    credential "$url"
+    if [ -n "$CREDENTIAL" ]; then
+        line+=" -H \"$SHOWN\""
+        command+=(-H "$CREDENTIAL")
     fi
     if [ -n "$body" ]; then
         line+=" -H 'Content-Type: application/json' -d '$body'"
@@ -42,11 +47,39 @@ show() {
     printf '    %s\n' "$(cut -c1-400 <<<"$ANSWER")"
 }
 
-# A GET without a word, for waiting.
-quiet() { ANSWER=$(curl -sS --max-time 60 -H "Finovy-Access-Token: $TOKEN" "$1" 2>/dev/null) || ANSWER=; }
+# The header that a dialect's sign-in gave, and how it is printed.
+credential() {
+    CREDENTIAL= SHOWN=
+    case $1 in
+        "$PVE"*) CREDENTIAL="Finovy-Access-Token: $TOKEN" SHOWN='Finovy-Access-Token: $TOKEN' ;;
+        "$ZSTACK"*) CREDENTIAL="Authorization: OAuth $SESSION" SHOWN='Authorization: OAuth $SESSION' ;;
+        "$BASE/v1/"*) CREDENTIAL="Authorization: Bearer $BEARER" SHOWN='Authorization: Bearer $BEARER' ;;
+    esac
+}
 
-# pve-open signs in and has tokens for half an hour; Guest REST has no sign-in and therefore listens on loopback only.
+# A GET without a word, for waiting.
+quiet() {
+    credential "$1"
+    ANSWER=$(curl -sS --max-time 60 ${CREDENTIAL:+-H "$CREDENTIAL"} "$1" 2>/dev/null) || ANSWER=
+}
+
+# Guest REST has no sign-in and therefore listens on loopback only; the others have one account, each in its own way.
 sign_in() {
+    head_line "Signed in to ZStack (SHA-512 of the password) and /v1/compute (MD5)"
+    local hash body
+    hash=$(printf '%s' "$SECRET" | sha512sum | cut -d' ' -f1)
+    body='{"logInByAccount":{"accountName":"'$ACCOUNT'","password":"'$hash'"}}'
+    printf "  \$ SESSION=\$(curl -sS -X PUT -H 'Content-Type: application/json' -d '%s' '%s' | jq -r .inventory.uuid)\n" "$body" "$ZSTACK/accounts/login"
+    ANSWER=$(curl -sS --max-time 60 -X PUT -H 'Content-Type: application/json' -d "$body" "$ZSTACK/accounts/login")
+    SESSION=$(jq -r '.inventory.uuid? // empty' <<<"$ANSWER" 2>/dev/null) || SESSION=
+    [ -n "$SESSION" ] || fail "the ZStack login gave no session but: $ANSWER"
+    hash=$(printf '%s' "$SECRET" | md5sum | cut -d' ' -f1)
+    body='{"tenant":"default","user":"'$ACCOUNT'","password":"'$hash'"}'
+    printf "  \$ BEARER=\$(curl -sS -d '%s' '%s' | jq -r .data.token)\n" "$body" "$BASE/v1/authentication/login"
+    ANSWER=$(curl -sS --max-time 60 -d "$body" "$BASE/v1/authentication/login")
+    BEARER=$(jq -r '.data.token? // empty' <<<"$ANSWER" 2>/dev/null) || BEARER=
+    [ -n "$BEARER" ] || fail "the /v1/compute login gave no token but: $ANSWER"
+
     head_line "A token for pve-open"
     local body='{"uuid":"'$ACCOUNT'","secret":"'$SECRET'"}'
     printf "  \$ TOKEN=\$(curl -sS -H 'Content-Type: application/json' -d '%s' '%s' | jq -r .data.token)\n" "$body" "$BASE/v1/auth/getToken"
@@ -198,9 +231,11 @@ XML
 
 # -- the show ------------------------------------------------------------------------------------------------------
 adoption() {
-    head_line "It appears in both dialects"
+    head_line "It appears in all dialects"
     await "from-virsh in Guest REST" "$(guest_named from-virsh)" '.data[0].status == 1' 20
     await "from-virsh in pve-open" "$pve_page" '[.data.data[] | select(.name == "from-virsh")] | length == 1' 20
+    await "from-virsh in ZStack" "$ZSTACK/vm-instances?q=name=from-virsh" '.inventories[0].state == "Running"' 20
+    await "from-virsh in /v1/compute" "$COMPUTE/list?page_num=0&page_size=0&filter_name=from-virsh" '.data.domains[0].state == "running"' 20
 }
 
 guest_to_pve() {
@@ -257,11 +292,52 @@ pve_to_guest() {
     await "its end" "$pve_page" "[.data.data[] | select(.id == \"$id\")] | length == 0"
 }
 
+# Waits for the end of what an asynchronous ZStack call began; its answer names the job's address.
+await_job() {
+    local url
+    url=$(jq -r '.location? // empty' <<<"$ANSWER")
+    [ -n "$url" ] || fail "$1: no location of a job in the answer above"
+    await "$1" "$url" '.location == null and .error == null' 90
+}
+
+zstack_to_compute() {
+    head_line "Created through ZStack ..."
+    local offering image networks uuid hyphened
+    show GET "$ZSTACK/instance-offerings?limit=1"
+    offering=$(jq -r '.inventories[0].uuid' <<<"$ANSWER")
+    show GET "$ZSTACK/images?q=mediaType=RootVolumeTemplate&limit=1&fields=uuid,name"
+    image=$(jq -r '.inventories[0].uuid' <<<"$ANSWER")
+    show GET "$ZSTACK/l3-networks?limit=1&fields=uuid,name"
+    networks=$(jq -c '[.inventories[].uuid]' <<<"$ANSWER")
+    show POST "$ZSTACK/vm-instances" '{"params":{"name":"made-by-zstack","instanceOfferingUuid":"'"$offering"'","imageUuid":"'"$image"'","l3NetworkUuids":'"$networks"'}}'
+    await_job "the creation"
+    uuid=$(jq -r '.inventory.uuid' <<<"$ANSWER")
+
+    head_line "... read and stopped in /v1/compute, started in Guest REST, deleted in pve-open"
+    await "made-by-zstack in /v1/compute" "$COMPUTE/list?page_num=0&page_size=0&filter_name=made-by-zstack" '.data.domains | length == 1' 20
+    hyphened=$(jq -r '.data.domains[0].uuid' <<<"$ANSWER")
+    show POST "$COMPUTE/shutoff" '{"cluster_uuid":"","tenant":"","compute_uuid":"'"$hyphened"'","compute_name":"made-by-zstack"}'
+    expect "shutoff" '.scode == 0'
+    await "its stop, seen by ZStack" "$ZSTACK/vm-instances?q=uuid=$uuid&fields=name,state" '.inventories[0].state == "Stopped"' 20
+    await "it in Guest REST" "$(guest_named made-by-zstack)" '.data[0].status == 5' 20
+    show PUT "$GUEST/guests/_boot/$(jq -r '.data[0].uuid' <<<"$ANSWER")"
+    await "its start, seen by ZStack" "$ZSTACK/vm-instances?q=uuid=$uuid&fields=name,state" '.inventories[0].state == "Running"' 60
+    show POST "$COMPUTE/shutoff" '{"cluster_uuid":"","tenant":"","compute_uuid":"'"$hyphened"'","compute_name":"made-by-zstack"}'
+    expect "shutoff" '.scode == 0'
+    await "it in pve-open" "$pve_page" '[.data.data[] | select(.name == "made-by-zstack" and .status == "0")] | length == 1' 20
+    show DELETE "$PVE/delete/$(jq -r '.data.data[] | select(.name == "made-by-zstack") | .id' <<<"$ANSWER")"
+    expect "delete" '.code == 0 and .data == true'
+    await "its end, seen by ZStack" "$ZSTACK/vm-instances?q=uuid=$uuid" '.inventories | length == 0' 20
+    await "its end, seen by /v1/compute" "$COMPUTE/list?page_num=0&page_size=0&filter_name=made-by-zstack" '.data.domains | length == 0' 20
+}
+
 addresses() {
     head_line "Still running"
     cat <<TEXT
   Guest REST        $GUEST/guests
   pve-open          $pve_page   (with the token above)
+  ZStack            $ZSTACK/vm-instances   (with the session above)
+  /v1/compute       $COMPUTE/list?page_num=0&page_size=0   (with the bearer above)
   admin             http://127.0.0.1:$ADMIN_PORT/_gw/vms   (also /metrics, /_gw/coverage, /_gw/jobs)
   hypervisor        virsh -c '$URI' list --all
   gateway's log     $STATE/gateway.log
@@ -300,4 +376,5 @@ sign_in
 adoption
 guest_to_pve
 pve_to_guest
+zstack_to_compute
 addresses

@@ -9,6 +9,7 @@ use babelvisor_core::frontend::Frontend;
 use babelvisor_core::inventory::{Inventory, Upkeep};
 use babelvisor_core::jobs::{self, Engine, HookEncoder};
 use babelvisor_core::layers::{Core, forget_calls, lapse, retention};
+use babelvisor_core::mailbox::Mailbox;
 use babelvisor_core::model::{BackendId, TenantId};
 use babelvisor_core::registry::Registry;
 use babelvisor_core::secret::Keyring;
@@ -226,7 +227,11 @@ fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
         }
         DialectName::KvmTaskFeed => (
             Dialect::KvmTaskFeed,
-            Arc::new(babelvisor_kvm_task_feed::KvmTaskFeed::new()),
+            babelvisor_kvm_task_feed::KvmTaskFeed::new(
+                Mailbox::new(core.registry().store().clone()),
+                &babelvisor_kvm_task_feed::Settings::default(),
+                Vec::new(),
+            ),
         ),
     };
     Mount::from_contract(dialect, frontend)

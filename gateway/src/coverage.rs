@@ -201,22 +201,33 @@ pub(crate) fn markdown() -> String {
     let book = book();
     let backends = backends();
     let mut lines = vec![
-        "| dialect | documented | built | companions built |".to_owned(),
-        "|---|---|---|---|".to_owned(),
+        "| dialect | documented | built | companions built | verified on memory | verified on libvirt |"
+            .to_owned(),
+        "|---|---|---|---|---|---|".to_owned(),
     ];
-    let count = |dialect: &str, wanted: &str, built: bool| {
-        all_operations()
-            .filter(|operation| operation.dialect.name() == dialect && origin(operation) == wanted)
-            .filter(|operation| operation.built || !built)
-            .count()
+    let of =
+        |dialect: &'static str| all_operations().filter(move |operation| operation.dialect.name() == dialect);
+    let verified = |dialect: &'static str, wanted: &str| {
+        let found = backends.iter().find(|(name, _)| *name == wanted);
+        found.map_or(0, |(name, declared)| {
+            let built = of(dialect).filter(|operation| operation.built);
+            built
+                .filter(|operation| cell(operation, name, declared, &book).setups().is_some())
+                .count()
+        })
     };
     for dialect in babelvisor_schemas::Dialect::ALL {
         let name = dialect.name();
+        let documented = || of(name).filter(|operation| origin(operation) == "documented");
         lines.push(format!(
-            "| {name} | {} | {} | {} |",
-            count(name, "documented", false),
-            count(name, "documented", true),
-            count(name, "companion", true)
+            "| {name} | {} | {} | {} | {} | {} |",
+            documented().count(),
+            documented().filter(|operation| operation.built).count(),
+            of(name)
+                .filter(|operation| operation.built && origin(operation) == "companion")
+                .count(),
+            verified(name, "memory"),
+            verified(name, "libvirt"),
         ));
     }
     lines.push(String::new());

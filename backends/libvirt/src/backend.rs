@@ -344,9 +344,9 @@ impl Backend for LibvirtBackend {
 
     async fn change(&self, call: &CallContext, vm: &VmRef, change: &VmChange) -> Result<()> {
         let uuid = Self::uuid(vm)?;
-        change::make(&self.host, self.driver(), uuid, change, call)
-            .await
-            .map_err(|e| self.error(e, "vm", vm.id))
+        let made = change::make(&self.host, self.driver(), uuid, change, call).await;
+        self.memory.note_move(uuid);
+        made.map_err(|e| self.error(e, "vm", vm.id))
     }
 
     async fn volume(&self, call: &CallContext, place: &PoolVolume) -> Result<Option<Volume>> {

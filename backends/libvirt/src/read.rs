@@ -111,7 +111,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Notes that a call of ours has just changed a domain's power: readings that began before are old news.
+    /// Notes that a call of ours has just changed a domain: readings that began before are old news.
     pub(crate) fn note_move(&self, domain: Uuid) {
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let count = moves.entry(domain).or_default();

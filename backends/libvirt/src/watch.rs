@@ -290,10 +290,11 @@ impl Watch<'_> {
             .buffer_unordered(PARALLEL)
             .collect::<Vec<_>>()
             .await;
-        for (uuid, moves, mut reading) in readings {
-            // A power call of ours that ended meanwhile is newer than this reading, and whoever waited for it has
-            // been told: the old state must not come after.
-            if memory.moves(uuid) != moves {
+        for (uuid, mut moves, mut reading) in readings {
+            // A call of ours that ended meanwhile is newer than this reading, and whoever waited for it has been told: the
+            // old state must not come after.
+            while memory.moves(uuid) != moves {
+                moves = memory.moves(uuid);
                 reading = backend.read_domain(uuid, Instant::now() + READ).await;
             }
             self.changed(uuid, reading, dirty.looks.contains(&uuid)).await?;

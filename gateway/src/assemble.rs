@@ -86,12 +86,13 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
         make_private_dir(parent)?;
     }
     let keyring = Arc::new(Keyring::load_or_create(&key_file)?);
+    let mailbox = Mailbox::new(store.clone());
     let registry = Registry::new(store);
     let inventory = Arc::new(Inventory::default());
     let backends = config
         .backend
         .iter()
-        .map(backend)
+        .map(|entry| backend(entry, Some(&mailbox)))
         .collect::<Result<HashMap<_, _>>>()?;
 
     let ids = config.backend_ids();
@@ -138,11 +139,15 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
     Ok(Parts { core, _tasks: tasks })
 }
 
-/// The backend of a `[[backend]]` entry.
+/// The backend of a `[[backend]]` entry; `mailbox` is where agents report to and fetch their tasks.
 ///
 /// # Errors
-/// Settings that make no sense; a backend that is down is none, it heals.
-pub(crate) fn backend(entry: &BackendEntry) -> Result<(BackendId, Arc<dyn Backend>)> {
+/// Settings that make no sense; a backend that is down is none, it heals. `Unsupported` for one that is reached through
+/// the mailbox of a gateway, where there is none.
+pub(crate) fn backend(
+    entry: &BackendEntry,
+    mailbox: Option<&Arc<Mailbox>>,
+) -> Result<(BackendId, Arc<dyn Backend>)> {
     let id = BackendId::new(&entry.id);
     let backend: Arc<dyn Backend> = match &entry.kind {
         BackendKind::Libvirt(config) => Arc::new(babelvisor_libvirt::LibvirtBackend::start(
@@ -150,6 +155,14 @@ pub(crate) fn backend(entry: &BackendEntry) -> Result<(BackendId, Arc<dyn Backen
             config.clone(),
         )?),
         BackendKind::Memory(config) => babelvisor_memory::MemoryBackend::new(id.clone(), (**config).clone()),
+        BackendKind::KvmAgent(config) => {
+            let mailbox = mailbox.ok_or_else(|| {
+                Error::unsupported(format!(
+                    "backend {id} is reached when its agent calls a running gateway, not from here"
+                ))
+            })?;
+            babelvisor_kvm_agent::KvmAgentBackend::new(id.clone(), config.clone(), mailbox.clone())?
+        }
     };
     Ok((id, backend))
 }
@@ -229,8 +242,8 @@ fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
             Dialect::KvmTaskFeed,
             babelvisor_kvm_task_feed::KvmTaskFeed::new(
                 Mailbox::new(core.registry().store().clone()),
-                &babelvisor_kvm_task_feed::Settings::default(),
-                Vec::new(),
+                &config.kvm_task_feed,
+                config.agents(),
             ),
         ),
     };

@@ -78,7 +78,7 @@ fn judge(options: &BackendOptions) -> Result<bool, Failure> {
         FormatName::Text => Format::Text,
         FormatName::Json => Format::Json,
     };
-    let backend = || assemble::backend(entry).map(|(_, backend)| backend);
+    let backend = || assemble::backend(entry, None).map(|(_, backend)| backend);
     let (report, conformant) = cli(backend, kit, format)?;
     print(&report);
     Ok(conformant)
@@ -119,7 +119,7 @@ fn read(path: &Path) -> Result<KitConfig, Failure> {
 
 fn by_kind(kind: &BackendKind) -> KitConfig {
     match kind {
-        BackendKind::Memory(_) => KitConfig::default(),
+        BackendKind::Memory(_) | BackendKind::KvmAgent(_) => KitConfig::default(),
         // Pools of files give out more than they have, and volumes have no room for a job's id. Others may be at work
         // on a real host.
         BackendKind::Libvirt(config) => KitConfig {

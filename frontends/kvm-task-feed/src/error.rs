@@ -1,5 +1,6 @@
 //! Refusals towards an agent: status and text come from the contract's error table, the case is added.
 
+use babelvisor_core::Error;
 use babelvisor_core::frontend::{Refusal, Reply, Request};
 use babelvisor_schemas::{Dialect, ErrorKind, Outcome, TransportFault, contract};
 
@@ -51,11 +52,42 @@ pub(crate) fn refuse(refusal: Refusal, request: &Request) -> Reply {
     }
 }
 
+/// Words an error of the core. Why an agent is not served is the log's to know, not the caller's.
+pub(crate) fn of_core(error: &Error, operation: &'static str, request: &Request) -> Reply {
+    let table = contract(Dialect::KvmTaskFeed).errors();
+    let hidden = matches!(
+        error.kind,
+        babelvisor_core::ErrorKind::Forbidden | babelvisor_core::ErrorKind::Unauthenticated
+    );
+    let kind = ErrorKind::from_name(error.kind.as_ref()).unwrap_or(ErrorKind::Internal);
+    let outcome = table.for_kind(kind);
+    let case = if hidden {
+        tracing::warn!(peer = request.peer, operation, %error, "an agent is not served");
+        String::new()
+    } else {
+        tracing::error!(operation, %error, "an agent's call is lost");
+        format!("request {}", request.request_id)
+    };
+    say(outcome, &case, Some(operation))
+}
+
+/// A report that cannot be taken.
+pub(crate) fn bad_report(reason: &str, operation: &'static str) -> Reply {
+    let table = contract(Dialect::KvmTaskFeed).errors();
+    say(
+        table.for_fault(TransportFault::MalformedBody),
+        reason,
+        Some(operation),
+    )
+}
+
 /// The text of the table with the case in its place, or behind it.
 fn say(outcome: &Outcome, case: &str, operation: Option<&'static str>) -> Reply {
     let text = outcome.row.en.as_deref().unwrap_or(&outcome.row.meaning);
     let text = if text.contains("%s") {
         text.replace("%s", case)
+    } else if case.is_empty() {
+        text.to_owned()
     } else {
         format!("{text}: {case}")
     };

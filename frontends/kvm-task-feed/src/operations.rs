@@ -13,7 +13,7 @@ pub(crate) fn name(request: &Request) -> Result<Option<&'static str>, String> {
     match contract(Dialect::KvmTaskFeed).route(&request.method, &request.path) {
         Route::Found { operation, .. } => Ok(Some(&operation.id)),
         Route::Candidates(candidates) if takes_reports(&candidates) => {
-            let kind = decode::report_kind(&request.body)?;
+            let kind = decode::frame(&request.body)?.kind;
             match candidates.pick(&kind) {
                 Some((operation, _)) => Ok(Some(&operation.id)),
                 None => Err(format!(

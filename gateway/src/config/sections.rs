@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) zstack: babelvisor_zstack::Settings,
     #[serde(rename = "v1-compute")]
     pub(crate) v1_compute: babelvisor_v1_compute::Settings,
+    #[serde(rename = "kvm-task-feed")]
+    pub(crate) kvm_task_feed: babelvisor_kvm_task_feed::Settings,
 }
 
 impl Default for Config {
@@ -68,6 +70,7 @@ impl Default for Config {
             pve_open: Default::default(),
             zstack: Default::default(),
             v1_compute: Default::default(),
+            kvm_task_feed: Default::default(),
         }
     }
 }
@@ -298,6 +301,8 @@ pub(crate) struct BackendEntry {
 pub(crate) enum BackendKind {
     Libvirt(babelvisor_libvirt::LibvirtConfig),
     Memory(Box<babelvisor_memory::MemoryConfig>),
+    #[serde(rename = "kvm-agent")]
+    KvmAgent(babelvisor_kvm_agent::KvmAgentConfig),
 }
 
 impl BackendEntry {
@@ -323,6 +328,7 @@ impl BackendEntry {
         let checked = match &self.kind {
             BackendKind::Libvirt(config) => config.check(),
             BackendKind::Memory(config) => config.check(),
+            BackendKind::KvmAgent(config) => config.check(),
         };
         checked.err().map(|error| format!("backend {}: {error}", self.id))
     }
@@ -356,6 +362,11 @@ impl Config {
             }
         }
         faults.extend(self.zstack.zone().err());
+        faults.extend(self.kvm_task_feed.zone().err());
+        faults.extend(twice(
+            "serial number",
+            self.agents().into_iter().map(|agent| agent.serial),
+        ));
         if !self.admin.address.ip().is_loopback() && !self.admin.open_to_network {
             faults.push(format!(
                 "admin address {} is not loopback; say open_to_network = true in [admin] if that is meant",
@@ -441,6 +452,27 @@ impl Config {
             .collect()
     }
 
+    /// The agents that the task feed serves: those of the backends that they are.
+    pub(crate) fn agents(&self) -> Vec<babelvisor_kvm_task_feed::Agent> {
+        let agents = self.backend.iter().filter_map(|entry| match &entry.kind {
+            BackendKind::KvmAgent(config) => Some(config),
+            BackendKind::Libvirt(_) | BackendKind::Memory(_) => None,
+        });
+        agents
+            .map(|config| babelvisor_kvm_task_feed::Agent {
+                serial: config.serial.clone(),
+                source: config.source,
+                credential: config
+                    .credential
+                    .as_ref()
+                    .map(|secret| babelvisor_kvm_task_feed::Credential {
+                        header: secret.header.clone(),
+                        sha256: secret.sha256.clone(),
+                    }),
+            })
+            .collect()
+    }
+
     /// The engine's settings.
     pub(crate) fn engine(&self) -> EngineSettings {
         EngineSettings {
@@ -495,6 +527,7 @@ impl Config {
             let kind = match &backend.kind {
                 BackendKind::Libvirt(_) => "libvirt",
                 BackendKind::Memory(_) => "memory",
+                BackendKind::KvmAgent(_) => "kvm-agent",
             };
             lines.push(format!("  backend {} ({kind})", backend.id));
         }

@@ -9,6 +9,7 @@ mod config;
 mod disks;
 mod media;
 mod nics;
+mod turn;
 mod unplug;
 
 use std::time::{Duration, Instant};
@@ -28,14 +29,16 @@ use crate::error::code;
 use crate::quirks::Driver;
 use crate::tasks;
 use crate::xml::{DomainDocument, DomainXml, Element};
+use turn::Turn;
 use unplug::Device;
 
 /// How the definition is read: with passwords, because it is written back.
 const DEFINITION: u32 = sys::VIR_DOMAIN_XML_SECURE | sys::VIR_DOMAIN_XML_INACTIVE;
 
 /// What libvirt and QEMU say of a device whose name, alias or image is in use: by the same device, plugged in a moment ago.
-const COLLISIONS: [&str; 5] = [
+const COLLISIONS: [&str; 6] = [
     "already exists",
+    "duplicated for disk",
     "non unique alias",
     "Duplicate device ID",
     "Duplicate nodes",
@@ -85,6 +88,7 @@ fn at_once(
     password: Option<&Secret>,
     deadline: Instant,
 ) -> Result<(), CallError> {
+    let _turn = Turn::take(uuid, deadline)?;
     if let VmChange::ConsolePassword { .. } = change {
         return console::set_password(connection, uuid, password, driver);
     }

@@ -6,6 +6,7 @@ use babelvisor_core::{Error, ErrorKind};
 use uuid::Uuid;
 use virt::connect::Connect;
 
+use super::turn::Turn;
 use super::{Side, Target};
 use crate::connection::{CallError, Host};
 use crate::error::code;
@@ -72,6 +73,8 @@ pub(super) async fn unplug(
         let ask = Instant::now() >= ask_at;
         let wanted = device.clone();
         let step = move |connection: &Connect| {
+            // A look changes nothing, and must not wait on a connection for quick calls.
+            let _turn = ask.then(|| Turn::take(uuid, deadline)).transpose()?;
             let target = Target::open(connection, driver, uuid, deadline)?;
             pull(&target, &wanted, ask, asked)
         };
@@ -97,6 +100,7 @@ pub(super) async fn unplug(
         wait_for_change(&mut events, uuid, deadline.min(Instant::now() + LOOK)).await;
     }
     host.slow(deadline, move |connection| {
+        let _turn = Turn::take(uuid, deadline)?;
         forget(&Target::open(connection, driver, uuid, deadline)?, &device)
     })
     .await

@@ -45,8 +45,13 @@ fn start(setup: &Setup, change: impl Fn(String) -> String) -> Gateway {
 fn memory(more: &str) -> Gateway {
     start(&Setup::Memory, |config| {
         let config = config.replacen("kind = \"memory\"", &format!("kind = \"memory\"\n{more}"), 1);
-        format!("{config}\n[outbound]\nimage.allow = [\"127.0.0.1/32\"]\n")
+        fetching(config)
     })
+}
+
+/// A configuration that lets images be fetched from this machine.
+fn fetching(config: String) -> String {
+    format!("{config}\n[outbound]\nimage.allow = [\"127.0.0.1/32\"]\n")
 }
 
 /// Where images are fetched from: whatever is asked for is 64 KiB. It answers until the process ends.
@@ -111,10 +116,12 @@ async fn on_libvirt(which: Which, dialect: Dialect) {
         return;
     }
     let setup = Setup::start(which);
-    let gateway = start(&setup, |config| config);
+    let gateway = start(&setup, fetching);
     let before = leftovers(&setup, &gateway);
     let short = which == Which::Qemu && !everything();
-    let report = run_able(setup.name(), &gateway, dialect, facts(host(&setup)), short).await;
+    let mut more = host(&setup);
+    more["image_url"] = image_server().into();
+    let report = run_able(setup.name(), &gateway, dialect, facts(more), short).await;
     assert!(report.totals.passed > 0, "{}", summary(&report, false));
     assert_eq!(
         leftovers(&setup, &gateway),

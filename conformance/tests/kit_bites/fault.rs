@@ -221,7 +221,9 @@ faults! {
     /// A medium that does not exist is success.
     GhostMediumIsSuccess => "media::impossible_ones_change_nothing",
     /// A console password stays once there is one.
-    PasswordStays => "console::the_password_is_removed",
+    PasswordStays => "console::the_password_is_removed_while_off",
+    /// A display that runs keeps its password.
+    HotPasswordStays => "console::the_password_is_removed",
     /// A change that is cut off keeps its lock.
     ChangeLockOutlivesCut => "change::a_cut_off_one_is_made_once_at_the_second_try",
     /// Says that a change ran out of time, and makes it all the same.

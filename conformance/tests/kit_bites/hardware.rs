@@ -161,6 +161,7 @@ impl Mutant {
             | (Fault::HotVideoIsSuccess, VmChange::Video { .. })
             | (Fault::HotDetachIsNothing, VmChange::DetachDisk { .. })
             | (Fault::HotNicDetachIsNothing, VmChange::DetachNic { .. })
+            | (Fault::HotPasswordStays, VmChange::ConsolePassword { password: None })
                 if runs =>
             {
                 return Ok(());

@@ -43,10 +43,16 @@ pub(super) fn checks() -> Vec<Check> {
             outlives,
         ),
         Check::new(
-            "console::the_password_is_removed",
-            "a password that is removed is gone, running or off; removing none is success",
-            &[RUN, PASSWORD],
+            "console::the_password_is_removed_while_off",
+            "a password that is removed while the VM is off is gone; removing none is success",
+            &[VM, PASSWORD],
             removed,
+        ),
+        Check::new(
+            "console::the_password_is_removed",
+            "a password that is removed while the VM runs is gone at once, and after a stop",
+            &[RUN, PASSWORD],
+            removed_live,
         ),
         Check::new(
             "console::a_first_password_on_a_running_vm_is_set_or_refused",
@@ -259,11 +265,26 @@ async fn set(bench: &Bench, vm: &VmRef, password: Option<&Secret>) -> Verdict {
 async fn removed(bench: Arc<Bench>) -> Verdict {
     let vm = bench.off().await?;
     let password = Secret::new("kitGone1");
-    for wanted in [Some(&password), Some(&password), None, None, Some(&password)] {
+    for wanted in [
+        Some(&password),
+        Some(&password),
+        None,
+        None,
+        Some(&password),
+        None,
+    ] {
         set(&bench, &vm, wanted).await?;
     }
+    Ok(())
+}
+
+async fn removed_live(bench: Arc<Bench>) -> Verdict {
+    let vm = bench.off().await?;
+    set(&bench, &vm, Some(&Secret::new("kitGone2"))).await?;
     bench.bring(&vm, PowerState::Running).await?;
-    set(&bench, &vm, None).await?;
+    for _ in 0..2 {
+        set(&bench, &vm, None).await?;
+    }
     bench.bring(&vm, PowerState::Off).await?;
     set(&bench, &vm, None).await
 }

@@ -6,6 +6,7 @@
 //! A process that a killed test leaves behind would spoil the next run, so each one is also tied to a pipe that the test
 //! process holds: when the test process is gone, so are they.
 
+pub mod agent;
 pub mod error;
 pub mod eventually;
 pub mod gateway;

@@ -6,7 +6,7 @@
     reason = "a test that cannot go on shall panic"
 )]
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex as Lock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use babelvisor_core::store::embedded::EmbeddedStore;
 use babelvisor_core::{ErrorKind, Result};
 use babelvisor_kvm_agent::{KvmAgentBackend, KvmAgentConfig};
 use babelvisor_kvm_task_feed::KvmTaskFeed;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 const SERIAL: &str = "CAS1000000000";
@@ -111,38 +111,33 @@ fn call() -> CallContext {
 }
 
 impl Host {
-    /// One round of the agent, as it is now.
+    /// One round of the agent.
     async fn round(&self) {
-        let mut agent = self.agent.lock().unwrap().clone();
-        agent.round(&*self.platform).await.unwrap();
-        *self.agent.lock().unwrap() = agent;
+        self.agent.lock().await.round(&*self.platform).await.unwrap();
     }
 
-    /// Rounds without end, as quick as they go, until the handle is aborted.
+    /// Rounds without end, as quick as they go, until the guard is dropped.
     async fn at_work(&self) -> AtWork {
         self.round().await;
         let (agent, platform) = (self.agent.clone(), self.platform.clone());
         AtWork(tokio::spawn(async move {
             loop {
-                let mut copy = agent.lock().unwrap().clone();
-                copy.round(&*platform).await.unwrap();
-                *agent.lock().unwrap() = copy;
+                // Held for the whole round: whoever looks sees what the agent has told.
+                agent.lock().await.round(&*platform).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }))
     }
 
-    fn given(&self) -> Vec<u64> {
-        let agent = self.agent.lock().unwrap();
-        agent
-            .given
-            .iter()
-            .map(|task| task["type"].as_u64().unwrap())
-            .collect()
+    /// The kinds of the tasks that it was given.
+    async fn given(&self) -> Vec<u64> {
+        let agent = self.agent.lock().await;
+        let kinds = agent.given.iter().map(|task| task["type"].as_u64().unwrap());
+        kinds.collect()
     }
 
-    fn machine(&self, name: &str) -> Option<Machine> {
-        self.agent.lock().unwrap().machines.get(name).cloned()
+    async fn machine(&self, name: &str) -> Option<Machine> {
+        self.agent.lock().await.machines.get(name).cloned()
     }
 
     async fn power(&self, name: &str) -> PowerState {
@@ -213,11 +208,12 @@ async fn power_is_one_task_each_and_already_so_is_none() {
     ] {
         host.backend.power(&call(), &vm("web"), action).await.unwrap();
         assert_eq!(host.power("web").await, state, "at once, {action:?}");
-        assert_eq!(host.given(), vec![20; tasks], "{action:?}");
+        assert_eq!(host.given().await, vec![20; tasks], "{action:?}");
     }
-    let agent = host.agent.lock().unwrap();
-    assert!(agent.given.iter().all(|task| task.get("boot_type").is_none()));
-    drop(agent);
+    {
+        let agent = host.agent.lock().await;
+        assert!(agent.given.iter().all(|task| task.get("boot_type").is_none()));
+    }
     let refused = host
         .backend
         .power(&call(), &vm("web"), PowerAction::Suspend)
@@ -273,8 +269,8 @@ async fn snapshots_changes_and_deletion_are_tasks() {
         backend.undefine(&call(), &web).await.unwrap();
         assert_eq!(backend.get(&call(), &web).await.unwrap(), None);
     }
-    assert_eq!(host.machine("web"), None);
-    assert_eq!(host.given(), [4, 5, 7, 2, 3]);
+    assert_eq!(host.machine("web").await, None);
+    assert_eq!(host.given().await, [4, 5, 7, 2, 3]);
 }
 
 #[tokio::test]
@@ -282,7 +278,7 @@ async fn the_agents_words_end_the_call() {
     let host = host(&[("web", true)], config());
     host.round().await;
     // Somebody switches it off at the host, and the report is still to come.
-    host.agent.lock().unwrap().machines.get_mut("web").unwrap().state = 5;
+    host.agent.lock().await.machines.get_mut("web").unwrap().state = 5;
     let backend = host.backend.clone();
     let stop = tokio::spawn(async move { backend.power(&call(), &vm("web"), PowerAction::ForceOff).await });
     let given = async || {
@@ -310,18 +306,18 @@ async fn an_agent_that_never_says_how_it_ended_is_waited_for_no_longer_than_agre
     host.round().await;
     let unfetched = host.backend.power(&call(), &vm("web"), PowerAction::Start).await;
     assert_eq!(unfetched.unwrap_err().kind, ErrorKind::Timeout);
-    host.agent.lock().unwrap().idle = true;
+    host.agent.lock().await.idle = true;
     let _agent = host.at_work().await;
     let silent = host.backend.power(&call(), &vm("web"), PowerAction::Start).await;
     let silent = silent.unwrap_err();
     assert_eq!(silent.kind, ErrorKind::Timeout);
     assert!(silent.to_string().contains("was fetched"), "{silent}");
-    assert_eq!(host.given(), [20]);
+    assert_eq!(host.given().await, [20]);
 }
 
 /// Remembers the handle, as a job's journal does.
 #[derive(Default)]
-struct Journal(Mutex<Option<String>>);
+struct Journal(Lock<Option<String>>);
 
 #[async_trait]
 impl HandleKeeper for Journal {
@@ -368,8 +364,8 @@ async fn a_gateway_that_starts_again_goes_on_waiting_for_the_same_task() {
         .power(&again, &vm("web"), PowerAction::Start)
         .await
         .unwrap();
-    assert_eq!(host.given(), [20], "exactly one");
-    assert_eq!(host.machine("web").unwrap().state, 1);
+    assert_eq!(host.given().await, [20], "exactly one");
+    assert_eq!(host.machine("web").await.unwrap().state, 1);
 
     // A second try in the same process knows the job, but its handle has not come back from the journal.
     let without = CallContext {
@@ -382,6 +378,6 @@ async fn a_gateway_that_starts_again_goes_on_waiting_for_the_same_task() {
             .power(&without, &vm("web"), PowerAction::Reset)
             .await
             .unwrap();
-        assert_eq!(host.given(), [20, 20], "one for both tries");
+        assert_eq!(host.given().await, [20, 20], "one for both tries");
     }
 }

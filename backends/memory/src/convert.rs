@@ -65,6 +65,7 @@ impl Plan {
         for mac in spec.nics.iter().filter_map(|nic| nic.mac.as_deref()) {
             check_mac(mac)?;
         }
+        let disks = attach_all(spec, disks)?;
         Ok(Self {
             id: vm,
             name: spec.name.clone(),
@@ -77,8 +78,8 @@ impl Plan {
             max_memory: spec.max_memory.max(spec.memory),
             firmware: spec.firmware,
             boot: spec.boot.clone(),
-            disks: attach_all(spec, disks)?,
-            media: media(spec, seed),
+            media: media(spec, seed, &disks)?,
+            disks,
             nics: spec.nics.clone(),
             graphics: spec.graphics.clone(),
             video: spec.video.iter().map(|adapter| adapter.model.clone()).collect(),
@@ -242,27 +243,26 @@ fn attach_all(spec: &VmSpec, volumes: &[Volume]) -> Result<Vec<Disk>> {
 }
 
 /// The drives of a spec, its seed in a drive of its own.
-fn media(spec: &VmSpec, seed: Option<&Volume>) -> Vec<RemovableMedium> {
+fn media(spec: &VmSpec, seed: Option<&Volume>, disks: &[Disk]) -> Result<Vec<RemovableMedium>> {
     let mut drives: Vec<RemovableMedium> = Vec::new();
     let seed = seed.map(|volume| (MediumKind::Cdrom, Some(volume.native.clone())));
     let media = spec.media.iter();
     let media = media.map(|medium| (medium.kind, medium.source.as_deref().map(full_key)));
     for (kind, source) in seed.into_iter().chain(media) {
-        let prefix = match kind {
-            MediumKind::Cdrom => "sd",
-            MediumKind::Floppy => "fd",
+        let bus = match kind {
+            MediumKind::Cdrom => "scsi",
+            MediumKind::Floppy => "fdc",
         };
-        let place = drives
-            .iter()
-            .filter(|drive| drive.target.starts_with(prefix))
-            .count();
+        let taken = disks.iter().map(|disk| disk.target.as_str());
+        let taken = taken.chain(drives.iter().map(|drive| drive.target.as_str()));
+        let target = free_target(bus, taken)?;
         drives.push(RemovableMedium {
-            target: format!("{prefix}{}", letters(place)),
+            target,
             kind: kind.as_ref().to_owned(),
             source,
         });
     }
-    drives
+    Ok(drives)
 }
 
 /// A key in full: an image's location may say `pool/name`.

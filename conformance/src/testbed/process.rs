@@ -77,14 +77,28 @@ pub(crate) fn script(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A TCP address on loopback that was free a moment ago.
+/// Ports below those that systems give to outgoing connections (Linux: from 32768): one of those may be taken for a
+/// moment by any client between the look and the listener.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A TCP address on loopback that was free a moment ago. Ports are tried in no order, so that processes that look at the
+/// same time do not find the same one.
 ///
 /// # Errors
 /// [`TestbedError::File`] when the machine has no free port.
 pub fn free_address() -> Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map_err(file_error("tcp"))
+    let mut last = None;
+    for _ in 0..100 {
+        let (_, random) = uuid::Uuid::new_v4().as_u64_pair();
+        let span = u64::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(random % span).unwrap_or(0);
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr()) {
+            Ok(address) => return Ok(address),
+            Err(error) => last = Some(error),
+        }
+    }
+    let last = last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into());
+    Err(file_error("tcp")(last))
 }
 
 /// A running child process; dropping it kills it.

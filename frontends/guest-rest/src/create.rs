@@ -36,7 +36,8 @@ impl GuestRest {
         let image = u64::try_from(wish.os_template_id)
             .ok()
             .and_then(|number| now.images_by_number.get(&number));
-        let image = image.filter(|image| image.kind == ImageKind::Disk && query::may_use_image(caller, image));
+        let image =
+            image.filter(|image| image.kind == ImageKind::Disk && query::may_use_image(caller, image));
         let image = image.cloned();
         let image = image.ok_or_else(|| Fault::no_template(wish.os_template_id))?;
         let disk = u64::from(self.settings.root_disk_gib) * GIB;

@@ -10,7 +10,7 @@ use crate::connection::{CallError, Host};
 use crate::volumes::{find, image_volume, pool};
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Waits for a volume that is being made, and says how far a copy has come.
 pub(crate) async fn watched<T>(

@@ -293,22 +293,28 @@ async fn a_long_copy_says_how_far_it_has_come() {
         .status()
         .unwrap();
     assert!(status.success());
-    let wanted = VolumeSpec {
-        source: VolumeSource::Copy {
-            image: format!("{POOL}/{source}"),
-            format: VolumeFormat::Raw,
-        },
-        ..blank(POOL, &format!("{}-copy.qcow2", VmId::random()), 0)
-    };
-    let heard = Arc::new(Heard::default());
-    let job = CallContext {
-        progress: Some(heard.clone()),
-        ..call(300)
-    };
-    lv.create_volume(&job, &wanted).await.unwrap();
-    let percents = heard.0.lock().unwrap().clone();
-    assert!(percents.iter().any(|p| (1..=99).contains(p)), "{percents:?}");
-    for name in [&source, &wanted.name] {
-        lv.delete_volume(&call(60), POOL, name).await.unwrap();
+    // A fast disk may be done before anybody looks: then it is copied again.
+    let mut percents = Vec::new();
+    for _ in 0..10 {
+        let wanted = VolumeSpec {
+            source: VolumeSource::Copy {
+                image: format!("{POOL}/{source}"),
+                format: VolumeFormat::Raw,
+            },
+            ..blank(POOL, &format!("{}-copy.qcow2", VmId::random()), 0)
+        };
+        let heard = Arc::new(Heard::default());
+        let job = CallContext {
+            progress: Some(heard.clone()),
+            ..call(300)
+        };
+        lv.create_volume(&job, &wanted).await.unwrap();
+        lv.delete_volume(&call(60), POOL, &wanted.name).await.unwrap();
+        percents.extend(heard.0.lock().unwrap().iter().copied());
+        if percents.iter().any(|p| (1..=99).contains(p)) {
+            break;
+        }
     }
+    assert!(percents.iter().any(|p| (1..=99).contains(p)), "{percents:?}");
+    lv.delete_volume(&call(60), POOL, &source).await.unwrap();
 }

@@ -60,6 +60,17 @@ fn running(gateway: &Gateway, name: &str) -> CreateRequest {
     }
 }
 
+fn with_two_hosts() -> Site {
+    let hosts = HostsConfig {
+        count: 2,
+        ..MemoryConfig::default().hosts
+    };
+    Site::with(MemoryConfig {
+        hosts,
+        ..MemoryConfig::default()
+    })
+}
+
 async fn delete(gateway: &Gateway, vm: VmId, keep_data_volumes: bool) {
     let volumes = true;
     let command = Command::DeleteVm(DeleteVm {
@@ -407,14 +418,7 @@ fn the_trash_keeps_a_vm_until_it_is_recovered_or_removed() {
 
 #[test]
 fn groups_keep_their_members_apart() {
-    let hosts = HostsConfig {
-        count: 2,
-        ..MemoryConfig::default().hosts
-    };
-    let site = Site::with(MemoryConfig {
-        hosts,
-        ..MemoryConfig::default()
-    });
+    let site = with_two_hosts();
     let gateway = site.gateway();
     gateway.run(async {
         let core = &gateway.core;
@@ -442,14 +446,7 @@ fn groups_keep_their_members_apart() {
 
 #[test]
 fn a_running_vm_moves_to_another_host() {
-    let hosts = HostsConfig {
-        count: 2,
-        ..MemoryConfig::default().hosts
-    };
-    let site = Site::with(MemoryConfig {
-        hosts,
-        ..MemoryConfig::default()
-    });
+    let site = with_two_hosts();
     let gateway = site.gateway();
     gateway.run(async {
         let core = &gateway.core;
@@ -497,14 +494,7 @@ fn saved_memory_is_restored() {
 
 #[test]
 fn a_move_under_way_is_broken_off() {
-    let hosts = HostsConfig {
-        count: 2,
-        ..MemoryConfig::default().hosts
-    };
-    let site = Site::with(MemoryConfig {
-        hosts,
-        ..MemoryConfig::default()
-    });
+    let site = with_two_hosts();
     let gateway = site.gateway();
     gateway.run(async {
         let core = &gateway.core;

@@ -27,6 +27,8 @@ use crate::config::{BackendEntry, BackendKind, Config, DialectName, Listen, Stor
 /// The running parts behind the listeners.
 pub(crate) struct Parts {
     pub(crate) core: Arc<Core>,
+    /// The tasks of agents: what backends put in, the task feed hands out.
+    pub(crate) mailbox: Arc<Mailbox>,
     /// Ends everything when dropped.
     pub(crate) _tasks: JoinSet<()>,
 }
@@ -136,7 +138,11 @@ pub(crate) async fn parts(config: &Config) -> Result<Parts> {
             tasks.spawn(jobs::deliver(core.engine().clone(), encoder, config.hooks()));
         }
     }
-    Ok(Parts { core, _tasks: tasks })
+    Ok(Parts {
+        core,
+        mailbox,
+        _tasks: tasks,
+    })
 }
 
 /// The backend of a `[[backend]]` entry; `mailbox` is where agents report to and fetch their tasks.
@@ -168,7 +174,7 @@ pub(crate) fn backend(
 }
 
 /// A `[[listen]]` entry with its dialects mounted.
-pub(crate) fn listener(config: &Config, core: &Arc<Core>, listen: &Listen) -> Listener {
+pub(crate) fn listener(config: &Config, parts: &Parts, listen: &Listen) -> Listener {
     Listener {
         addresses: vec![listen.address],
         tls: listen.tls.as_ref().map(|tls| TlsFiles {
@@ -178,7 +184,7 @@ pub(crate) fn listener(config: &Config, core: &Arc<Core>, listen: &Listen) -> Li
         mounts: listen
             .dialects
             .iter()
-            .map(|name| mount(config, core, *name))
+            .map(|name| mount(config, parts, *name))
             .collect(),
     }
 }
@@ -207,7 +213,8 @@ fn hook_encoder(config: &Config, core: &Arc<Core>, name: DialectName) -> Option<
     }
 }
 
-fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
+fn mount(config: &Config, parts: &Parts, name: DialectName) -> Mount {
+    let core = &parts.core;
     let (dialect, frontend): (Dialect, Arc<dyn Frontend>) = match name {
         DialectName::GuestRest => {
             let mut settings = config.guest_rest.clone();
@@ -241,7 +248,7 @@ fn mount(config: &Config, core: &Arc<Core>, name: DialectName) -> Mount {
         DialectName::KvmTaskFeed => (
             Dialect::KvmTaskFeed,
             babelvisor_kvm_task_feed::KvmTaskFeed::new(
-                Mailbox::new(core.registry().store().clone()),
+                parts.mailbox.clone(),
                 &config.kvm_task_feed,
                 config.agents(),
             ),

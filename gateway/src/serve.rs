@@ -63,7 +63,7 @@ async fn serve(config: &config::Config, metrics: PrometheusHandle) -> Result<(),
     let listeners: Vec<_> = config
         .listen
         .iter()
-        .map(|listen| assemble::listener(config, &core, listen))
+        .map(|listen| assemble::listener(config, &parts, listen))
         .collect();
     let dialects = assemble::dialects(&listeners);
     let server = Server::bind(ServerConfig {
